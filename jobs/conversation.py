@@ -1,0 +1,131 @@
+"""The unit of work: one conversation, as every labeller sees it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import InputError
+
+CUSTOMER = "customer"
+AGENT = "agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One utterance. `speaker` is `customer` (whose wishes are tagged) or anything else (the agent's side)."""
+
+    speaker: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One conversation; `labels` and `turn_labels` are gold and None where nobody labelled it.
+
+    `turn_labels` runs parallel to `turns`.
+    """
+
+    conversation_id: str
+    turns: tuple[Turn, ...]
+    labels: tuple[str, ...] | None = None
+    turn_labels: tuple[tuple[str, ...], ...] | None = None
+    lang: str | None = None
+    split: str | None = None
+
+    @property
+    def customer_turns(self) -> tuple[tuple[int, str], ...]:
+        """(turn number from 0, text) of what the customer said."""
+        return tuple((i, t.text) for i, t in enumerate(self.turns) if t.speaker == CUSTOMER)
+
+    @property
+    def customer_text(self) -> str:
+        """What the customer said, one turn a line."""
+        return "\n".join(text for _, text in self.customer_turns)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over speakers and texts: equal conversations are labelled once."""
+        body = json.dumps([[t.speaker, t.text] for t in self.turns], ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def parse_conversation(record: Any, where: str) -> Conversation:
+    """Turn one decoded JSON object into a Conversation.
+
+    Raises:
+        InputError: naming `where` and what is wrong with the record.
+    """
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: expected a JSON object, found {type(record).__name__}")
+    identifier = record.get("conversation_id")
+    if not isinstance(identifier, str | int) or isinstance(identifier, bool) or str(identifier).strip() == "":
+        raise InputError(f"{where}: conversation_id is missing or empty")
+    raw_turns = record.get("turns")
+    if not isinstance(raw_turns, list) or not raw_turns:
+        raise InputError(f"{where}: turns is missing or empty")
+    turns: list[Turn] = []
+    for number, raw in enumerate(raw_turns):
+        if not isinstance(raw, dict) or not isinstance(raw.get("text"), str):
+            raise InputError(f"{where}: turn {number} has no text")
+        turns.append(Turn(str(raw.get("speaker") or AGENT), raw["text"]))
+    labels = record.get("labels")
+    if labels is not None:
+        if not isinstance(labels, list):
+            raise InputError(f"{where}: labels must be a list")
+        labels = tuple(dict.fromkeys(str(label) for label in labels))
+    turn_labels = record.get("turn_labels")
+    if turn_labels is not None:
+        if not isinstance(turn_labels, list) or len(turn_labels) != len(turns):
+            raise InputError(f"{where}: turn_labels must be a list as long as turns")
+        if not all(isinstance(entry, list) for entry in turn_labels):
+            raise InputError(f"{where}: each entry of turn_labels must be a list")
+        turn_labels = tuple(tuple(str(label) for label in entry) for entry in turn_labels)
+    lang, split = record.get("lang"), record.get("split")
+    return Conversation(
+        str(identifier),
+        tuple(turns),
+        labels,
+        turn_labels,
+        str(lang) if lang is not None else None,
+        str(split) if split is not None else None,
+    )
+
+
+def iter_conversations(path: Path) -> Iterator[Conversation]:
+    """Read conversations from a JSON Lines file (UTF-8, one object a line, blank lines ignored).
+
+    Raises:
+        InputError: the file is missing, empty, or a line cannot be used; the message names the line.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    seen: dict[str, int] = {}
+    with path.open(encoding="utf-8-sig", newline="\n") as lines:
+        try:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                where = f"{path}:{number}"
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise InputError(f"{where}: not JSON ({error})") from error
+                conversation = parse_conversation(record, where)
+                first = seen.setdefault(conversation.conversation_id, number)
+                if first != number:
+                    raise InputError(f"{where}: conversation_id repeated, first seen on line {first}")
+                yield conversation
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 ({error}); convert the file first") from error
+    if not seen:
+        raise InputError(f"{path}: holds no conversation")
+
+
+def read_conversations(path: Path) -> list[Conversation]:
+    """All of `iter_conversations` at once."""
+    return list(iter_conversations(path))

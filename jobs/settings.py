@@ -1,0 +1,184 @@
+"""All settings: one typed object, one YAML file, environment variables over it.
+
+`config/dongcha.yaml` holds what a deployment changes; `DONGCHA_<SECTION>__<NAME>` overrides one value,
+`DONGCHA_CONFIG` names another file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from jobs.errors import InputError
+
+PROJECT = Path(__file__).resolve().parent.parent
+DEFAULT_CONFIG = PROJECT / "config" / "dongcha.yaml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSettings(_Section):
+    """Where chats come from. `path` may hold `{ds}`; JDBC uses `jdbc_url` and `jdbc_table` with a `ds` column."""
+
+    kind: Literal["jsonl", "parquet", "jdbc"] = "jsonl"
+    path: str = "samples/chats/{ds}"
+    jdbc_url: str | None = None
+    jdbc_table: str | None = None
+    jdbc_driver: str | None = None
+    identities: str | None = "samples/identities.jsonl"
+    gold: str | None = "samples/gold.jsonl"
+    max_turn_chars: int = 20_000
+    max_conversation_chars: int = 200_000
+
+
+class PrivacySettings(_Section):
+    """`pseudonym_key` keys the HMAC that replaces phone numbers and other ids; there is no default on purpose."""
+
+    pseudonym_key: SecretStr | None = None
+
+
+class SparkSettings(_Section):
+    """Local by default; on a cluster set `master` (or let spark-submit set it)."""
+
+    master: str = "local[*]"
+    shuffle_partitions: int = 4
+    driver_memory: str = "2g"
+    extra: dict[str, str] = Field(default_factory=dict)
+
+
+class StorageSettings(_Section):
+    """`format` is a Spark data source name: parquet here, delta or iceberg where the cluster has them."""
+
+    format: str = "parquet"
+
+
+class StudentSettings(_Section):
+    """The cheap labeller."""
+
+    embeddings: bool = True
+    seed: int = 17
+    threads: int = 2
+
+
+class LlmSettings(_Section):
+    """Which serving profile (`models/serving/*.yaml`) labels, and how patient the client is."""
+
+    profile: str = "cpu-smollm2"
+    in_flight: int = 32
+    timeout_seconds: float = 180.0
+    retries: int = 3
+    backoff_seconds: float = 0.5
+
+
+class LabelSettings(_Section):
+    """The cascade."""
+
+    taxonomy: str = "taxonomies/wealth-advisory.yaml"
+    wave_size: int = 128
+    unsure_low: float = 0.2
+    unsure_high: float = 0.8
+
+
+class GateSettings(_Section):
+    """`target_*` is what a tag must prove (interval's lower bound); `floor_*` is where the night stops (micro, lower bound)."""
+
+    target_precision: float = 0.90
+    target_recall: float = 0.90
+    floor_precision: float = 0.30
+    floor_recall: float = 0.30
+    confidence: float = 0.95
+    unproven: Literal["flag", "withhold"] = "flag"
+
+
+class SampleSettings(_Section):
+    """How many conversations the LLM learns the business from."""
+
+    size: int = 200
+    window_days: int = 30
+    seed: int = 17
+
+
+class PublishSettings(_Section):
+    """The CRM's database, an SQLAlchemy URL; the default is SQLite under `var`."""
+
+    url: SecretStr | None = None
+
+
+class Settings(BaseSettings):
+    """Every setting of Dongcha."""
+
+    model_config = SettingsConfigDict(env_prefix="DONGCHA_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    var: Path = Path("var")
+    scenario: str = "wealth-advisory"
+    source: SourceSettings = SourceSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    spark: SparkSettings = SparkSettings()
+    storage: StorageSettings = StorageSettings()
+    student: StudentSettings = StudentSettings()
+    llm: LlmSettings = LlmSettings()
+    label: LabelSettings = LabelSettings()
+    gate: GateSettings = GateSettings()
+    sample: SampleSettings = SampleSettings()
+    publish: PublishSettings = PublishSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Explicit arguments, then the environment, then the YAML file."""
+        config = Path(os.environ.get("DONGCHA_CONFIG", DEFAULT_CONFIG))
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=config)
+
+    def resolve(self, path: str | Path) -> Path:
+        """A path of the settings, relative ones taken from the project's folder."""
+        return PROJECT / path
+
+    @property
+    def var_dir(self) -> Path:
+        """The one folder that all output goes under."""
+        return self.resolve(self.var)
+
+    @property
+    def warehouse(self) -> Path:
+        """Where the fact tables lie."""
+        return self.var_dir / "warehouse"
+
+    @property
+    def crm_url(self) -> str:
+        """SQLAlchemy URL of the database that profile tables are published to."""
+        if self.publish.url is not None:
+            return self.publish.url.get_secret_value()
+        return f"sqlite:///{self.var_dir / 'crm.sqlite'}"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """MLflow tracking URI (SQLite: file stores raise)."""
+        return f"sqlite:///{self.var_dir / 'mlflow' / 'mlflow.sqlite'}"
+
+
+def load_settings() -> Settings:
+    """Settings from the environment and the YAML file.
+
+    Raises:
+        InputError: a value does not fit, naming it; or DONGCHA_CONFIG names no file.
+    """
+    config = os.environ.get("DONGCHA_CONFIG")
+    if config and not Path(config).is_file():
+        raise InputError(f"DONGCHA_CONFIG={config}: no such file")
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise InputError(f"settings: {problems}") from error

@@ -1,0 +1,192 @@
+"""Taxonomies: YAML files that an analyst reads and reviews like code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jobs.errors import InputError
+
+STATUSES = ("proposed", "approved", "deprecated")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A passage that shows a tag, pointing to where it was said (`turn` counts from 0)."""
+
+    text: str
+    conversation_id: str | None = None
+    turn: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One tag. `id` never changes; `name` may; a new definition re-labels this tag alone."""
+
+    id: str
+    name: str
+    definition: str
+    kind: str = "intent"
+    parameters: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
+    parent: str | None = None
+    status: str = "approved"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def definition_hash(self) -> str:
+        """SHA-256 of what decides a label: definition, include, exclude. Renaming is free."""
+        body = json.dumps([self.id, self.definition, self.include, self.exclude], ensure_ascii=False)
+        return hashlib.sha256(body.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Taxonomy:
+    """A versioned set of tags for one scenario."""
+
+    name: str
+    version: int
+    tags: tuple[Tag, ...]
+    language: str = "zh"
+    status: str = "approved"
+    borders: tuple[str, ...] = ()
+
+    @property
+    def tag_ids(self) -> tuple[str, ...]:
+        """Ids of the tags in use, in file order."""
+        return tuple(tag.id for tag in self.tags if tag.status != "deprecated")
+
+    def tag(self, tag_id: str) -> Tag:
+        """The tag of this id; KeyError where there is none."""
+        for tag in self.tags:
+            if tag.id == tag_id:
+                return tag
+        raise KeyError(tag_id)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over all that a labeller is told: definitions and borders."""
+        body = json.dumps([[t.definition_hash for t in self.tags], self.borders], ensure_ascii=False)
+        return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InputError(f"{where}: expected a list of texts")
+    return tuple(value)
+
+
+def _example(value: Any, where: str) -> Example:
+    if isinstance(value, str):
+        return Example(value)
+    if isinstance(value, dict) and isinstance(value.get("text"), str):
+        turn = value.get("turn")
+        return Example(value["text"], value.get("conversation_id"), int(turn) if turn is not None else None)
+    raise InputError(f"{where}: an example is a text or {{text, conversation_id, turn}}")
+
+
+def parse_taxonomy(data: Any, where: str) -> Taxonomy:
+    """Build a Taxonomy from decoded YAML.
+
+    Raises:
+        InputError: naming the tag and what is wrong (missing field, repeated id, unknown parent or status).
+    """
+    if not isinstance(data, dict) or not isinstance(data.get("tags"), list) or not data["tags"]:
+        raise InputError(f"{where}: a taxonomy needs `tags`, a list with at least one tag")
+    known = {"id", "name", "definition", "kind", "parameters", "include", "exclude", "examples", "parent", "status"}
+    tags: list[Tag] = []
+    for number, raw in enumerate(data["tags"], 1):
+        place = f"{where}: tag {number}"
+        if not isinstance(raw, dict) or not str(raw.get("id") or "").strip():
+            raise InputError(f"{place} has no id")
+        place = f"{where}: tag {raw['id']}"
+        if not str(raw.get("definition") or raw.get("name") or "").strip():
+            raise InputError(f"{place} has neither name nor definition")
+        status = raw.get("status", "approved")
+        if status not in STATUSES:
+            raise InputError(f"{place}: status {status!r} is not one of {', '.join(STATUSES)}")
+        tags.append(
+            Tag(
+                id=str(raw["id"]),
+                name=str(raw.get("name") or raw["id"]),
+                definition=str(raw.get("definition") or raw["name"]),
+                kind=str(raw.get("kind", "intent")),
+                parameters=_texts(raw.get("parameters"), f"{place}: parameters"),
+                include=_texts(raw.get("include"), f"{place}: include"),
+                exclude=_texts(raw.get("exclude"), f"{place}: exclude"),
+                examples=tuple(_example(e, f"{place}: examples") for e in raw.get("examples") or ()),
+                parent=raw.get("parent"),
+                status=status,
+                extra={key: value for key, value in raw.items() if key not in known},
+            )
+        )
+    ids = [tag.id for tag in tags]
+    repeated = sorted({i for i in ids if ids.count(i) > 1})
+    if repeated:
+        raise InputError(f"{where}: tag ids repeated: {', '.join(repeated)}")
+    for tag in tags:
+        if tag.parent is not None and tag.parent not in ids:
+            raise InputError(f"{where}: tag {tag.id}: unknown parent {tag.parent}")
+    return Taxonomy(
+        name=str(data.get("taxonomy", Path(where).stem)),
+        version=int(data.get("version", 1)),
+        tags=tuple(tags),
+        language=str(data.get("language", "zh")),
+        status=str(data.get("status", "approved")),
+        borders=_texts(data.get("borders"), f"{where}: borders"),
+    )
+
+
+def load_taxonomy(path: Path) -> Taxonomy:
+    """Read a taxonomy file.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or breaks a rule of `parse_taxonomy`.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such taxonomy file")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({error})") from error
+    return parse_taxonomy(data, str(path))
+
+
+def _tag_to_dict(tag: Tag) -> dict[str, Any]:
+    data: dict[str, Any] = {"id": tag.id, "kind": tag.kind, "name": tag.name, "definition": tag.definition}
+    for key in ("parameters", "include", "exclude"):
+        if values := getattr(tag, key):
+            data[key] = list(values)
+    if tag.examples:
+        data["examples"] = [
+            {key: value for key, value in (("text", e.text), ("conversation_id", e.conversation_id), ("turn", e.turn)) if value is not None}
+            for e in tag.examples
+        ]
+    if tag.parent:
+        data["parent"] = tag.parent
+    if tag.status != "approved":
+        data["status"] = tag.status
+    return data | tag.extra
+
+
+def dump_taxonomy(taxonomy: Taxonomy) -> str:
+    """The YAML text of a taxonomy, as `load_taxonomy` reads it back."""
+    data: dict[str, Any] = {
+        "taxonomy": taxonomy.name,
+        "version": taxonomy.version,
+        "status": taxonomy.status,
+        "language": taxonomy.language,
+        "tags": [_tag_to_dict(tag) for tag in taxonomy.tags],
+    }
+    if taxonomy.borders:
+        data["borders"] = list(taxonomy.borders)
+    return yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=110)
