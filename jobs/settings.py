@@ -86,7 +86,7 @@ class LabelSettings(_Section):
 
 
 class GateSettings(_Section):
-    """`target_*` is what a tag must prove (interval's lower bound); `floor_*` is where the night stops (micro, lower bound)."""
+    """`target_*`: what each tag must prove; `floor_*`: where the night stops (micro). Both look at lower bounds."""
 
     target_precision: float = 0.90
     target_recall: float = 0.90

@@ -1,0 +1,1 @@
+"""What the ingest stage is made of: sources, records, identities."""

@@ -1,0 +1,1 @@
+"""Personal data leaves the text here, once, before any model, log or report sees it."""

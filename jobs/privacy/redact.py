@@ -1,0 +1,132 @@
+"""Redaction of names, phones, identity numbers, cards, e-mail and street addresses in Chinese and English chats.
+
+Numbers are found by pattern and then checked: Luhn for cards, ISO 7064 for identity numbers (both python-stdnum),
+numbering plans for phones (phonenumbers). A number that fails its check but is as long as one is redacted all the
+same: customers mistype, and a leaked digit string costs more than a lost one. `\\w` and `\\d` match Chinese and
+full-width characters, so all classes are spelled out in ASCII after a length-preserving width normalisation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+import phonenumbers
+from stdnum import luhn
+from stdnum.cn import ric
+
+from jobs.conversation import Conversation
+
+PHONE, ID_NUMBER, CARD, NUMBER, EMAIL, ADDRESS, NAME, ACCOUNT = (
+    "[电话]",
+    "[证件号]",
+    "[卡号]",
+    "[号码]",
+    "[邮箱]",
+    "[地址]",
+    "[姓名]",
+    "[账号]",
+)
+
+# Full-width letters, digits and a few signs to ASCII, one for one, so that offsets do not move.
+_WIDTH = {
+    code: code - 0xFEE0
+    for code in range(0xFF01, 0xFF5F)
+    if chr(code - 0xFEE0).isalnum() or chr(code - 0xFEE0) in "@+-."
+}
+
+_EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+_DIGITS = re.compile(r"(?<![0-9A-Za-z.])(\+?[0-9](?:[ \-]?[0-9]){6,22}(?:[ \-]?[Xx](?![A-Za-z]))?)(?![0-9])")
+_DATE = re.compile(r"(?<![0-9])(?:19|20)[0-9]{2}-[0-9]{1,2}-[0-9]{1,2}(?![0-9])")
+_SPELLED = re.compile(
+    r"(?<![零〇一幺二两三四五六七八九])[零〇一幺二三四五六七八九](?:[ 、,，]?[零〇一幺二三四五六七八九]){10,18}"
+)
+_PASSPORT = re.compile(r"(?<![0-9A-Za-z])[EGHMPS][0-9]{8}(?![0-9A-Za-z])")
+_WECHAT = re.compile(r"((?:微信号?|wechat|WeChat|QQ号?|qq)\s*(?:id|ID|是|[:：])\s*)([A-Za-z0-9_\-]{5,30})")
+_ADDRESS = re.compile(
+    r"[一-鿿]{2,6}(?:路|街|大道|巷|弄|胡同)[0-9A-Za-z一二三四五六七八九十百]{1,6}(?:号|弄)"
+    r"(?:[一-鿿]{0,8}?[0-9A-Za-z一二三四五六七八九十]{1,6}(?:号楼|栋|幢|座|单元|层|室|号|户)){0,4}(?:[0-9]{1,5})?"
+    r"|[一-鿿]{2,8}(?:小区|花园|公寓|苑|里)[0-9A-Za-z一二三四五六七八九十]{1,4}(?:号楼|栋|幢|座)"
+    r"(?:[0-9A-Za-z一二三四五六七八九十]{1,5}(?:单元|室|号|层)){0,3}[0-9]{0,5}"
+)
+_SURNAMES = (
+    "欧阳|上官|司马|诸葛|皇甫|尉迟|[王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗郑梁谢宋唐许邓冯韩曹曾彭萧蔡潘田董袁于余叶蒋杜苏魏程吕丁沈任姚卢傅钟姜崔谭廖范"
+    "汪陆金石戴贾韦夏邱方侯邹熊孟秦白江阎薛尹段雷黎史龙陶贺顾毛郝龚邵万钱严覃武莫孔向汤常温康施文牛樊葛邢安齐易乔伍庞颜倪庄聂章鲁岳翟殷詹申欧耿关兰焦俞左柳甘祝包宁尚符舒阮柯纪梅童凌毕单季裴霍涂成苗谷盛曲翁冉骆蓝路游辛靳管柴蒙鲍华喻祁蒲房滕屈饶解牟艾尤阳时穆农司卓古吉缪简车项连芦麦褚娄窦戚岑景党宫费卜冷晏席卫米柏宗瞿桂全佟应臧闵苟邬边卞姬师和仇栾隋商刁沙荣巫寇桑郎甄丛仲虞敖巩明佘池查麻苑迟邝]"
+)
+_CUED_NAME = re.compile(
+    r"((?:我叫|本人叫|名字[是叫]|姓名[是为:：]?\s?|户名[是为:：]?\s?|收款人[是为:：]?\s?|受益人[是为:：]?\s?|联系人[是为:：]?\s?|名下是|全名[是叫]?))"
+    rf"((?:{_SURNAMES})[一-鿿]{{1,2}})(?=[，。,.、；;！!？?\s的和跟是在身电手卡证)）\]\[]|$)"
+)
+_TITLED_NAME = re.compile(rf"(?<![一-鿿])((?:{_SURNAMES})[一-鿿]{{1,2}})(?=先生|女士|小姐|同志)")
+_ENGLISH_NAME = re.compile(r"\b((?i:my name is|this is|i am|i'm)\s+)([A-Z][a-z]+(?:\s+[A-Z][a-z]+){1,2})\b")
+
+
+def _classify(run: str) -> str | None:
+    """The token for a run of digits with separators, or None where it is only a number (an amount, a date)."""
+    if _DATE.search(run):
+        return None
+    bare = re.sub(r"[ \-]", "", run)
+    digits = bare.lstrip("+")
+    if len(digits) == 18 and (ric.is_valid(digits.upper()) or re.match(r"[1-8][0-9]{5}(?:19|20)[0-9]{2}", digits)):
+        return ID_NUMBER
+    if digits[-1] in "Xx":
+        return ID_NUMBER if len(digits) >= 15 else None
+    if 13 <= len(digits) <= 19 and luhn.is_valid(digits):
+        return CARD
+    mobile = re.sub(r"^(?:\+?0{0,2}86)", "", bare)
+    if re.fullmatch(r"1[3-9][0-9]{9}", mobile):
+        return PHONE
+    landline = re.match(r"0[1-9][0-9]{1,2}[ \-]?[0-9]{7,8}$", run)
+    if landline or bare.startswith("+"):
+        try:
+            number = phonenumbers.parse(bare, "CN")
+        except phonenumbers.NumberParseException:
+            return NUMBER if len(digits) >= 15 else None
+        if phonenumbers.is_valid_number(number):
+            return PHONE
+    return NUMBER if len(digits) >= 14 else None
+
+
+def redact(text: str, names: Iterable[str] = ()) -> tuple[str, Counter[str]]:
+    """Replace personal data in one text.
+
+    Args:
+        text: any text.
+        names: names known for this conversation (the customer's, the advisor's), replaced wherever they stand.
+
+    Returns:
+        The text with `[电话]`, `[证件号]`, ... in the place of personal data, and how often each was put in.
+    """
+    counts: Counter[str] = Counter()
+    text = text.translate(_WIDTH)
+
+    def put(token: str, kept: str = "") -> str:
+        counts[token] += 1
+        return kept + token
+
+    def number(match: re.Match[str]) -> str:
+        token = _classify(match.group(1))
+        return put(token) if token else match.group(0)
+
+    text = _EMAIL.sub(lambda m: put(EMAIL), text)
+    text = _DIGITS.sub(number, text)
+    text = _SPELLED.sub(lambda m: put(PHONE if len(re.sub(r"[ 、,，]", "", m.group(0))) == 11 else NUMBER), text)
+    text = _PASSPORT.sub(lambda m: put(ID_NUMBER), text)
+    text = _WECHAT.sub(lambda m: put(ACCOUNT, m.group(1)), text)
+    text = _ADDRESS.sub(lambda m: put(ADDRESS), text)
+    for name in sorted({n.strip() for n in names if n and len(n.strip()) >= 2}, key=len, reverse=True):
+        found = text.count(name)
+        if found:
+            text = text.replace(name, NAME)
+            counts[NAME] += found
+    text = _CUED_NAME.sub(lambda m: put(NAME, m.group(1)), text)
+    text = _TITLED_NAME.sub(lambda m: put(NAME), text)
+    return _ENGLISH_NAME.sub(lambda m: put(NAME, m.group(1)), text), counts
+
+
+def redact_conversation(conversation: Conversation) -> Conversation:
+    """The same conversation with every turn redacted; turn numbers do not move."""
+    turns = tuple(replace(turn, text=redact(turn.text)[0]) for turn in conversation.turns)
+    return replace(conversation, turns=turns)

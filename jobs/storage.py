@@ -1,0 +1,110 @@
+"""Fact tables: Spark tables partitioned by `ds`, one night replaced as a whole.
+
+Path formats (parquet, orc) are written a partition folder at a time: Spark's dynamic overwrite would leave the old
+night in place when the new one is empty. Other formats (delta, iceberg) go through the catalog and overwrite by
+predicate; they need the cluster's jars.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.contracts import load_contract
+from jobs.errors import InputError
+
+PATH_FORMATS = ("parquet", "orc")
+_DS = re.compile(r"^\d{4}-\d{2}-\d{2}$", re.ASCII)
+
+
+def check_ds(ds: str) -> str:
+    """`ds` if it is a night (YYYY-MM-DD); it becomes part of paths, so nothing else may pass.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not _DS.match(ds):
+        raise InputError(f"--ds {ds!r}: expected a date like 2026-11-20")
+    return ds
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The fact tables of one warehouse."""
+
+    spark: SparkSession
+    warehouse: Path
+    format: str = "parquet"
+
+    def path(self, name: str, ds: str | None = None) -> Path:
+        """Folder of a table, or of one night of it."""
+        root = self.warehouse / name
+        return root if ds is None else root / f"ds={check_ds(ds)}"
+
+    def exists(self, name: str, ds: str) -> bool:
+        """Whether this night of the table was written to its end."""
+        if self.format in PATH_FORMATS:
+            return (self.path(name, ds) / "_SUCCESS").exists()
+        return self.spark.catalog.tableExists(name) and not self.spark.table(name).where(F.col("ds") == ds).isEmpty()
+
+    def write(self, name: str, frame: DataFrame, ds: str) -> int:
+        """Replace one night of a table, columns cast to the contract; returns the rows written."""
+        shaped = self._shaped(name, frame)
+        if self.format in PATH_FORMATS:
+            shaped.write.format(self.format).mode("overwrite").save(str(self.path(name, ds)))
+            return self.spark.read.format(self.format).load(str(self.path(name, ds))).count()
+        rows = shaped.withColumn("ds", F.lit(ds))
+        if self.spark.catalog.tableExists(name):
+            rows.writeTo(name).overwrite(F.col("ds") == ds)
+        else:
+            rows.writeTo(name).using(self.format).partitionedBy(F.col("ds")).create()
+        return self.spark.table(name).where(F.col("ds") == ds).count()
+
+    def append(self, name: str, frame: DataFrame, ds: str) -> None:
+        """Add rows to one night of a table: for answers that were paid for and must not be lost."""
+        shaped = self._shaped(name, frame)
+        if self.format in PATH_FORMATS:
+            shaped.write.format(self.format).mode("append").save(str(self.path(name, ds)))
+        else:
+            rows = shaped.withColumn("ds", F.lit(ds))
+            if self.spark.catalog.tableExists(name):
+                rows.writeTo(name).append()
+            else:
+                rows.writeTo(name).using(self.format).partitionedBy(F.col("ds")).create()
+
+    def read(self, name: str, ds: str) -> DataFrame:
+        """One night of a table, in contract order.
+
+        Raises:
+            InputError: this night was never written, or its writing was cut off.
+        """
+        if not self.exists(name, ds):
+            raise InputError(f"table {name} has no complete night {ds}: run the stage that writes it first")
+        columns = load_contract(name).column_names
+        return self._nights(name).where(F.col("ds") == ds).select(*columns)
+
+    def read_all(self, name: str, until: str | None = None) -> DataFrame:
+        """Every night of a table up to and including `until`, with its `ds`; empty where there is none."""
+        frame = self._nights(name)
+        return frame if until is None else frame.where(F.col("ds") <= check_ds(until))
+
+    def _nights(self, name: str) -> DataFrame:
+        schema = load_contract(name).spark_schema()
+        if "ds" not in schema.names:
+            schema = schema.add("ds", "string")
+        if self.format in PATH_FORMATS:
+            root = self.path(name)
+            if not any(root.glob(f"ds=*/*.{self.format}")):
+                return self.spark.createDataFrame([], schema)
+            return self.spark.read.schema(schema).format(self.format).load(str(root)).select(*schema.names)
+        if self.spark.catalog.tableExists(name):
+            return self.spark.table(name).select(*schema.names)
+        return self.spark.createDataFrame([], schema)
+
+    def _shaped(self, name: str, frame: DataFrame) -> DataFrame:
+        fields = [field for field in load_contract(name).spark_schema() if field.name != "ds"]
+        return frame.select(*[F.col(f.name).cast(f.dataType).alias(f.name) for f in fields])
