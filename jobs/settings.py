@@ -67,9 +67,14 @@ class StudentSettings(_Section):
 
 
 class LlmSettings(_Section):
-    """Which serving profile (`models/serving/*.yaml`) labels, and how patient the client is."""
+    """Which serving profile (`models/serving/*.yaml`) labels, and how patient the client is.
+
+    `base_url` and `model` replace the profile's address and served model name (profile `endpoint` needs the first).
+    """
 
     profile: str = "cpu-smollm2"
+    base_url: str | None = None
+    model: str | None = None
     in_flight: int = 32
     timeout_seconds: float = 180.0
     retries: int = 3

@@ -168,7 +168,11 @@ def _tag_to_dict(tag: Tag) -> dict[str, Any]:
             data[key] = list(values)
     if tag.examples:
         data["examples"] = [
-            {key: value for key, value in (("text", e.text), ("conversation_id", e.conversation_id), ("turn", e.turn)) if value is not None}
+            {
+                key: value
+                for key, value in (("text", e.text), ("conversation_id", e.conversation_id), ("turn", e.turn))
+                if value is not None
+            }
             for e in tag.examples
         ]
     if tag.parent:

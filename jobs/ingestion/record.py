@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -91,7 +91,7 @@ def _started_at(record: dict[str, Any], ds: str, identifier: str) -> datetime:
         raise RecordError("bad_date", "started_at is not an ISO 8601 time", identifier)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=_BUSINESS_ZONE)
-    if moment.astimezone(_BUSINESS_ZONE).date() > date.fromisoformat(ds) + timedelta(days=1):
+    if moment.astimezone(_BUSINESS_ZONE).date() > date.fromisoformat(ds):
         raise RecordError("future_date", f"started_at is after the night {ds}", identifier)
     return moment.astimezone(UTC)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,15 @@ def _as_json(frame: DataFrame, name: str) -> DataFrame:
         F.monotonically_increasing_id().alias("position"),
         F.encode(F.to_json(F.struct(*frame.columns)), "UTF-8").alias("raw"),
     )
+
+
+def nights_of_window(settings: Settings, ds: str) -> list[str]:
+    """Nights up to `ds` within `sample.window_days` whose source folder exists, oldest first, `ds` always last.
+
+    JDBC sources are asked for `ds` alone: their nights cannot be listed without reading the table.
+    """
+    last = date.fromisoformat(ds)
+    days = [(last - timedelta(days=back)).isoformat() for back in range(settings.sample.window_days - 1, 0, -1)]
+    if settings.source.kind == "jdbc" or "://" in settings.source.path:
+        return [ds]
+    return [day for day in days if settings.resolve(settings.source.path.format(ds=day)).exists()] + [ds]

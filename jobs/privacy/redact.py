@@ -73,11 +73,11 @@ def _classify(run: str) -> str | None:
         return ID_NUMBER
     if digits[-1] in "Xx":
         return ID_NUMBER if len(digits) >= 15 else None
-    if 13 <= len(digits) <= 19 and luhn.is_valid(digits):
-        return CARD
     mobile = re.sub(r"^(?:\+?0{0,2}86)", "", bare)
     if re.fullmatch(r"1[3-9][0-9]{9}", mobile):
         return PHONE
+    if 13 <= len(digits) <= 19 and luhn.is_valid(digits):
+        return CARD
     landline = re.match(r"0[1-9][0-9]{1,2}[ \-]?[0-9]{7,8}$", run)
     if landline or bare.startswith("+"):
         try:

@@ -1,0 +1,76 @@
+# Dongcha. `make` or `make help` says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+# uv does not read pip's settings: hand it the folder of extra wheels where pip has one.
+FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)")
+# A secret of your own in production; the sample chats are invented, so theirs may be public.
+DEMO_ENV := DONGCHA_PRIVACY__PSEUDONYM_KEY=$${DONGCHA_PRIVACY__PSEUDONYM_KEY:-demo-only-not-a-secret}
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.synced: requirements/dev.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@command -v java >/dev/null || { echo "Java 17 is needed by Spark: install a JRE, for example openjdk-17-jre-headless" >&2; exit 1; }
+	@echo "== environment for orchestration and jobs ($(VENV))"
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	test -x $(UV) || $(VENV)/bin/pip install --quiet "$$(grep '^uv==' requirements/dev.txt)"
+	$(UV) pip sync --python $(RUN) $(FIND_LINKS) requirements/dev.txt
+	touch $@
+
+.PHONY: setup
+setup: $(VENV)/.synced ## Make both environments: jobs (.venv) and LLM server (.venv-llm)
+	@bash requirements/setup-llm.sh
+
+.PHONY: demo
+demo: setup ## Run the whole night on the sample chats, on real engines
+	@$(DEMO_ENV) $(RUN) -m jobs demo --ds 2026-11-20
+
+.PHONY: test
+test: setup ## Set up, check style and types, run all tests
+	@bash tests/install-services.sh
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(RUN) -m pytest
+
+.PHONY: test-fast
+test-fast: $(VENV)/.synced ## Tests without LLM server, Spark and Airflow
+	$(RUN) -m pytest -m "not llm and not spark and not airflow" -q
+
+.PHONY: lint
+lint: $(VENV)/.synced ## Style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+.PHONY: format
+format: $(VENV)/.synced ## Put the code in shape
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+.PHONY: airflow
+airflow: setup ## Airflow's own UI and scheduler on http://127.0.0.1:8080
+	@$(DEMO_ENV) $(RUN) -m jobs airflow standalone
+
+.PHONY: mlflow
+mlflow: $(VENV)/.synced ## MLflow's UI on http://127.0.0.1:5000
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	$(VENV)/bin/mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///var/mlflow/mlflow.sqlite
+
+.PHONY: lock
+lock: $(VENV)/.synced ## Resolve the requirements anew into URL-free locks
+	$(UV) pip compile -q --no-emit-index-url --python-version 3.11 requirements/dev.in -o requirements/dev.txt
+	$(UV) pip compile -q --no-emit-index-url --python-version 3.11 requirements/jobs.in -c requirements/dev.txt -o requirements/jobs.txt
+	bash requirements/setup-llm.sh --lock
+
+.PHONY: clean
+clean: ## Remove all output (var/); environments stay
+	rm -rf var

@@ -1,0 +1,46 @@
+"""Every night: chats become tags, tags become profiles, and profiles reach the CRM once every gate was passed."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from airflow.sdk import DAG, chain
+from stage import DEFAULT_ARGS, stage
+
+with DAG(
+    dag_id="nightly",
+    description="ingest, label, score, profile, publish: one night of conversations",
+    doc_md=__doc__,
+    schedule="0 1 * * *",
+    start_date=datetime(2026, 11, 16),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    tags=["dongcha"],
+):
+    serving_up = stage("serve up", retries=0, execution_timeout=timedelta(minutes=30)).as_setup()
+    serving_down = stage("serve down", retries=0)
+    label = stage("label", pool="llm", execution_timeout=timedelta(hours=6))
+    train = stage("train")
+    chain(
+        stage("ingest"),
+        stage("check conversations quarantine identities", task_id="check_ingest", retries=0),
+        stage("gold"),
+        train,
+        serving_up,
+        label,
+        serving_down.as_teardown(setups=serving_up),
+    )
+    chain(
+        label,
+        stage("check labels label_outcomes", task_id="check_labels", retries=0),
+        stage("score"),
+        stage("profile"),
+        stage(
+            "check customer_profile customer_tags customer_timeline investment_intents",
+            task_id="check_profile",
+            retries=0,
+        ),
+        stage("report"),
+        stage("publish"),
+    )

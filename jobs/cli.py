@@ -1,0 +1,251 @@
+"""The command line: every stage of a night, and the tools around them. No logic lives here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from jobs.errors import DongchaError
+from jobs.settings import Settings, load_settings
+from jobs.storage import Tables, check_ds
+
+app = typer.Typer(
+    name="jobs",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Dongcha: every night, conversations become tags and tags become customer profiles.\n\n"
+    "The stages, in order: ingest, gold, train, label, score, profile, report, publish; "
+    "and for the taxonomy: sample, induce, diff. Each is a pure function of its input tables and --ds.",
+)
+serve_app = typer.Typer(no_args_is_help=True, help="Start, stop and look at the LLM server of the serving profile.")
+app.add_typer(serve_app, name="serve", rich_help_panel="Around the night")
+console = Console(stderr=True)
+
+Ds = Annotated[str, typer.Option("--ds", help="The night, YYYY-MM-DD.", metavar="DATE")]
+NIGHT, TAXONOMY, OWN, AROUND = "The night", "The taxonomy", "Your own chats", "Around the night"
+
+
+@contextmanager
+def _tables(name: str, ds: str) -> Iterator[tuple[Tables, Settings]]:
+    from jobs.spark import spark_session
+
+    settings = load_settings()
+    check_ds(ds)
+    spark = spark_session(settings, name)
+    try:
+        yield Tables(spark, settings.warehouse, settings.storage.format), settings
+    finally:
+        spark.stop()
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+@app.command(rich_help_panel=NIGHT)
+def ingest(
+    ds: Ds,
+    window: Annotated[bool, typer.Option(help="Also the nights before it, as far as sampling looks back.")] = False,
+) -> None:
+    """Read a night's chats, redact them, put what cannot be used into quarantine, resolve customers."""
+    from jobs.ingest import ingest as run
+    from jobs.ingestion.source import nights_of_window
+
+    with _tables("ingest", ds) as (tables, settings):
+        nights = nights_of_window(settings, ds) if window else [ds]
+        for night in nights:
+            if night != ds and tables.exists("conversations", night):
+                continue
+            result = run(tables, settings, night)
+            _say(f"ingest {night}: {result.read} read, {result.conversations} kept, {result.quarantined} quarantined")
+
+
+@app.command(rich_help_panel=NIGHT)
+def check(names: Annotated[list[str], typer.Argument(metavar="TABLE...")], ds: Ds) -> None:
+    """Hold tables against their contracts; a broken rule stops the night and says which rows."""
+    from jobs.quality import check_table
+
+    with _tables("check", ds) as (tables, settings):
+        for name in names:
+            rules = check_table(tables, name, ds, settings.var_dir / "reports" / ds / "checks")
+            _say(f"check {name} {ds}: {rules} rules hold")
+
+
+@app.command(rich_help_panel=NIGHT)
+def gold(ds: Ds) -> None:
+    """Bring in what people tagged."""
+    from jobs.gold import gold as run
+
+    with _tables("gold", ds) as (tables, settings):
+        _say(f"gold {ds}: {run(tables, settings, ds)} tagged conversations")
+
+
+@app.command(rich_help_panel=NIGHT)
+def train(ds: Ds) -> None:
+    """Train and calibrate the student on gold; unchanged gold trains nothing anew."""
+    from jobs.train import train as run
+
+    with _tables("train", ds) as (tables, settings):
+        result = run(tables, settings, ds)
+        how = "trained" if result.trained else "unchanged"
+        _say(
+            f"train {ds}: student {result.key} {how} "
+            f"({result.train_conversations} train, {result.calibration_conversations} calibration conversations)"
+        )
+
+
+@app.command(rich_help_panel=NIGHT)
+def label(ds: Ds) -> None:
+    """Tag the night's conversations: the student first, the LLM for what the student is unsure of."""
+    from jobs.label import label as run
+
+    with _tables("label", ds) as (tables, settings):
+        _say(f"label {ds}: {run(tables, settings, ds)}")
+
+
+@app.command(rich_help_panel=NIGHT)
+def score(ds: Ds) -> None:
+    """Measure precision and recall on gold, and hold them against the gate."""
+    from jobs.score import score as run
+
+    with _tables("score", ds) as (tables, settings):
+        _say(f"score {ds}: {run(tables, settings, ds)}")
+
+
+@app.command(rich_help_panel=NIGHT)
+def profile(ds: Ds) -> None:
+    """Fold everything known up to the night into customer profiles."""
+    from jobs.profile import profile as run
+
+    with _tables("profile", ds) as (tables, settings):
+        counts = run(tables, settings, ds)
+        _say(f"profile {ds}: " + ", ".join(f"{rows} rows in {name}" for name, rows in counts.items()))
+
+
+@app.command(rich_help_panel=NIGHT)
+def report(ds: Ds) -> None:
+    """Write the tag quality report and log the night to MLflow."""
+    from jobs.report.build import build_report
+    from jobs.tracking import log_night
+    from jobs.train import student_of_night
+
+    with _tables("report", ds) as (tables, settings):
+        page = build_report(tables, settings, ds)
+        _say(f"report {ds}: {page}")
+        run_id = log_night(tables, settings, ds, student_dir=student_of_night(settings, ds)[1], report=page)
+        _say(f"report {ds}: MLflow run {run_id}")
+
+
+@app.command(rich_help_panel=NIGHT)
+def publish(
+    ds: Ds, force: Annotated[bool, typer.Option(help="Publish an old night over a newer one.")] = False
+) -> None:
+    """Bring the profile tables to the CRM's database in one transaction."""
+    from jobs.publish import publish as run
+
+    with _tables("publish", ds) as (tables, settings):
+        _say(f"publish {ds}: {run(tables, settings, ds, force=force)}")
+
+
+@app.command(rich_help_panel=TAXONOMY)
+def sample(ds: Ds) -> None:
+    """Choose conversations that stand for the business."""
+    from jobs.sample import sample as run
+
+    with _tables("sample", ds) as (tables, settings):
+        _say(f"sample {ds}: {run(tables, settings, ds)}")
+
+
+@app.command(rich_help_panel=TAXONOMY)
+def induce(
+    ds: Ds, llm: Annotated[bool, typer.Option(help="Let the LLM name and define; without it, keywords.")] = True
+) -> None:
+    """Induce a proposed taxonomy from the sample."""
+    from jobs.induce import induce as run
+
+    with _tables("induce", ds) as (tables, settings):
+        _say(f"induce {ds}: {run(tables, settings, ds, use_llm=llm)}")
+
+
+@app.command(rich_help_panel=TAXONOMY)
+def diff(ds: Ds) -> None:
+    """Say in words how the proposed taxonomy differs from the approved one."""
+    from jobs.induce import write_diff
+
+    settings = load_settings()
+    _say(f"diff {ds}: {write_diff(settings, check_ds(ds))}")
+
+
+@app.command(rich_help_panel=OWN)
+def evaluate(
+    train_file: Annotated[Path, typer.Option("--train", help="Labelled conversations to learn from (JSON Lines).")],
+    test_file: Annotated[Path, typer.Option("--test", help="Conversations to tag; labels, if any, only score.")],
+    out: Annotated[Path, typer.Option(help="Folder for scores.json and predictions.jsonl.")],
+    taxonomy: Annotated[Path | None, typer.Option(help="Taxonomy file; without it tags are the labels seen.")] = None,
+    labeller: Annotated[str, typer.Option(help="student, llm, cascade, or baseline to compare with.")] = "student",
+) -> None:
+    """Learn from TRAIN, tag TEST without looking at its labels, and score."""
+    from jobs.evaluation.evaluate import evaluate as run
+    from jobs.evaluation.table import scores_table
+
+    result = run(train_file, test_file, taxonomy=taxonomy, labeller=labeller, out=out, settings=load_settings())
+    Console().print(scores_table(result))
+
+
+@app.command(rich_help_panel=OWN)
+def evaluate_induction(
+    input_file: Annotated[Path, typer.Option("--input", help="Conversations (JSON Lines); turn_labels only score.")],
+    out: Annotated[Path, typer.Option(help="Folder for taxonomy.yaml, assignments.jsonl and induction.json.")],
+    llm: Annotated[bool, typer.Option(help="Let the LLM name and define; without it, keywords.")] = True,
+) -> None:
+    """Induce tags from customer turns without gold, then compare with turn_labels where there are any."""
+    from jobs.evaluation.evaluate_induction import evaluate_induction as run
+    from jobs.evaluation.table import induction_table
+
+    result = run(input_file, out, use_llm=llm, settings=load_settings())
+    Console().print(induction_table(result))
+
+
+@app.command(rich_help_panel=AROUND)
+def demo(ds: Ds = "2026-11-20") -> None:
+    """The whole night on the sample chats with real engines, then a summary."""
+    from jobs.demo import demo as run
+
+    run(load_settings(), check_ds(ds))
+
+
+@app.command(rich_help_panel=AROUND)
+def summary(ds: Ds) -> None:
+    """What a night did, in a few lines."""
+    from jobs.summary import render
+    from jobs.summary import summary as run
+
+    with _tables("summary", ds) as (tables, settings):
+        Console().print(render(run(tables, settings, ds)))
+
+
+@app.command(rich_help_panel=AROUND, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def airflow(context: typer.Context) -> None:
+    """Run `airflow ARGUMENTS` in Dongcha's Airflow environment, for example `airflow standalone`."""
+    from jobs.airflow_env import airflow_command, prepare_airflow
+
+    settings = load_settings()
+    prepare_airflow(settings)
+    raise typer.Exit(airflow_command(settings, *context.args).returncode)
+
+
+def main() -> None:
+    """Run the command line; an error made for people is printed without a traceback, exit status 1."""
+    try:
+        app()
+    except DongchaError as error:
+        console.print(f"[bold red]error:[/] {type(error).__name__}", highlight=False)
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)

@@ -1,0 +1,110 @@
+"""Stage gold: what people tagged, joined with the redacted text of the conversations they tagged.
+
+A line of the gold file is `{"conversation_id", "ds", "split", "labels", "evidence": {tag: [turn, ...]},
+"parameters": {tag: {...}}}`; text is not repeated there, it is read from the source of that night through the same
+cleaning and redaction as every other conversation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from jobs.contracts import load_contract
+from jobs.errors import InputError
+from jobs.ingestion.parse import parsed_records
+from jobs.settings import Settings
+from jobs.storage import Tables, check_ds
+from jobs.taxonomy import Taxonomy, load_taxonomy
+
+SPLITS = ("train", "calibration", "test")
+_PARAMETERS = ("amount", "currency", "horizon_months", "risk_preference", "expected_return", "said")
+
+
+def read_annotations(path: Path, taxonomy: Taxonomy) -> list[dict[str, Any]]:
+    """Gold annotations of a file, checked.
+
+    Raises:
+        InputError: a line is not JSON, lacks a field, repeats an id, or names a tag or split that does not exist.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such gold file (source.gold in the settings)")
+    known, seen, rows = set(taxonomy.tag_ids), set(), []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+            identifier, ds, split, labels = row["conversation_id"], row["ds"], row["split"], row["labels"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError(f"{where}: expected conversation_id, ds, split and labels ({error!r})") from error
+        check_ds(ds)
+        if identifier in seen:
+            raise InputError(f"{where}: conversation {identifier} is tagged twice")
+        if split not in SPLITS:
+            raise InputError(f"{where}: split {split!r} is not one of {', '.join(SPLITS)}")
+        if unknown := sorted(set(labels) - known):
+            raise InputError(f"{where}: tags that the taxonomy does not have: {', '.join(unknown)}")
+        seen.add(identifier)
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{path}: holds no gold")
+    return rows
+
+
+def _gold_row(annotation: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
+    parameters = annotation.get("parameters") or {}
+    return {
+        "conversation_id": annotation["conversation_id"],
+        "party_key": text["party_key"],
+        "split": annotation["split"],
+        "turns": text["turns"],
+        "content_hash": text["content_hash"],
+        "labels": list(annotation["labels"]),
+        "evidence": [{"tag_id": t, "turns": list(turns)} for t, turns in (annotation.get("evidence") or {}).items()],
+        "parameters": [
+            {"tag_id": tag, "value": {name: value.get(name) for name in _PARAMETERS}}
+            for tag, value in parameters.items()
+        ],
+    }
+
+
+def gold(tables: Tables, settings: Settings, ds: str) -> int:
+    """Write the gold known on night `ds`; returns the number of conversations.
+
+    Raises:
+        InputError: the file cannot be used, or a tagged conversation is not in the source.
+    """
+    if settings.source.gold is None:
+        raise InputError("no gold: set source.gold to a file of annotated conversations (see docs/gold.md)")
+    taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    by_night: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for annotation in read_annotations(settings.resolve(settings.source.gold), taxonomy):
+        if annotation["ds"] <= check_ds(ds):
+            by_night[annotation["ds"]][annotation["conversation_id"]] = annotation
+    rows: list[dict[str, Any]] = []
+    for night, tagged in sorted(by_night.items()):
+        found = _texts(tables, settings, night, list(tagged))
+        if missing := sorted(set(tagged) - set(found)):
+            raise InputError(f"gold: conversations of {night} that the source does not have: {', '.join(missing[:10])}")
+        rows += [_gold_row(annotation, found[identifier]) for identifier, annotation in tagged.items()]
+    if not rows:
+        raise InputError(f"gold: no annotated conversation up to {ds}")
+    schema = [f for f in load_contract("gold").spark_schema() if f.name != "ds"]
+    values = [tuple(row[field.name] for field in schema) for row in rows]
+    frame = tables.spark.createDataFrame(values, StructType(schema))
+    return tables.write("gold", frame, ds)
+
+
+def _texts(tables: Tables, settings: Settings, night: str, ids: list[str]) -> dict[str, dict[str, Any]]:
+    parsed = parsed_records(tables.spark, settings, night).where(F.col("reason").isNull())
+    wanted = parsed.where(F.col("conversation_id").isin(ids)).select(
+        "conversation_id", "party_key", "turns", "content_hash"
+    )
+    return {row["conversation_id"]: row.asDict(recursive=True) for row in wanted.collect()}

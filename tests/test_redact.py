@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from jobs.conversation import Conversation, Turn
+from jobs.privacy.clean import clean
+from jobs.privacy.pseudonym import pseudonym, pseudonym_secret
+from jobs.privacy.redact import redact, redact_conversation
+from jobs.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("手机13812345678", "手机[电话]"),
+        ("手机 138 1234 5678 哈", "手机 [电话] 哈"),
+        ("+86 138-1234-5678", "[电话]"),
+        ("１３８１２３４５６７８", "[电话]"),
+        ("一三八幺二三四五六七八", "[电话]"),
+        ("座机021-62345678", "座机[电话]"),
+        ("身份证11010519491231002X", "身份证[证件号]"),
+        ("身份证 110105 19491231 002X 收好", "身份证 [证件号] 收好"),
+        ("护照E12345678", "护照[证件号]"),
+        ("卡号6222 0214 6698 3730 013", "卡号[卡号]"),
+        ("邮箱 a.b-c@example.com。", "邮箱 [邮箱]。"),
+        ("微信号：abc_12345 加我", "微信号：[账号] 加我"),
+        ("寄到建国路88号3栋502室吧", "[地址]吧"),
+        ("我叫冯德胜，你好", "我叫[姓名]，你好"),
+        ("王建国先生您好", "[姓名]先生您好"),
+        ("Hi, this is Joe Last and I pay", "Hi, this is [姓名] and I pay"),
+    ],
+)
+def test_personal_data_is_replaced(text: str, expected: str) -> None:
+    found, counts = redact(text)
+    assert expected in found
+    assert counts.total() >= 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "买200000，收益3.25%，2026-11-20 到期",
+        "三千五百万放一年",
+        "大概50-80万",
+        "基金代码 110011",
+        "去年买了1000000块钱的，现在1032000",
+        "2026年11月20日 10:23",
+        "我是说你们的产品不错",
+    ],
+)
+def test_amounts_dates_and_products_stay(text: str) -> None:
+    assert redact(text) == (text, {})
+
+
+def test_known_names_are_replaced_everywhere() -> None:
+    text, counts = redact("冯德胜的卡，给冯德胜本人", ["冯德胜", ""])
+    assert text == "[姓名]的卡，给[姓名]本人"
+    assert counts["[姓名]"] == 2
+
+
+def test_turn_numbers_do_not_move() -> None:
+    before = Conversation("a", (Turn("customer", "打13812345678"), Turn("agent", "好")))
+    after = redact_conversation(before)
+    assert [t.text for t in after.turns] == ["打[电话]", "好"]
+
+
+def test_clean_drops_control_and_bidirectional_codes_and_keeps_emoji() -> None:
+    assert clean("a\x00b\x07\u202ec\ud800 👨‍👩‍👧\n") == "abc\ufffd 👨‍👩‍👧\n"
+
+
+def test_pseudonyms_need_the_secret_and_compare_phones_by_digits(settings: Settings) -> None:
+    secret = pseudonym_secret(settings)
+    assert pseudonym(secret, "phone", "+86 138 1234 5678") == pseudonym(secret, "phone", "13812345678")
+    assert pseudonym(secret, "phone", "13812345678") != pseudonym(b"other", "phone", "13812345678")
+    assert pseudonym(secret, "wecom", "x") != pseudonym(secret, "app", "x")
