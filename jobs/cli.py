@@ -241,6 +241,37 @@ def airflow(context: typer.Context) -> None:
     raise typer.Exit(airflow_command(settings, *context.args).returncode)
 
 
+@serve_app.command("up")
+def serve_up(ds: Annotated[str | None, typer.Option("--ds", hidden=True)] = None) -> None:
+    """Have a healthy LLM server: the one that is there, or a new one, waited for."""
+    from jobs.llm.server import serve_up as run
+
+    handle = run(load_settings())
+    _say(f"{handle.model} at {handle.base_url}")
+
+
+@serve_app.command("down")
+def serve_down(ds: Annotated[str | None, typer.Option("--ds", hidden=True)] = None) -> None:
+    """Stop the LLM server that `serve up` started."""
+    from jobs.llm.server import serve_down as run
+
+    settings = load_settings()
+    if settings.llm.keep_server:
+        _say("the LLM server is left running (llm.keep_server)")
+        return
+    run(settings)
+
+
+@serve_app.command("status")
+def serve_status() -> None:
+    """Say what is at the profile's address; exit status 1 where no usable server is."""
+    from jobs.llm.server import server_status
+
+    status = server_status(load_settings())
+    _say(f"{status.state}: {status.base_url} {status.detail}")
+    raise typer.Exit(0 if status.state == "up" else 1)
+
+
 def main() -> None:
     """Run the command line; an error made for people is printed without a traceback, exit status 1."""
     try:

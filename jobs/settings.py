@@ -79,6 +79,7 @@ class LlmSettings(_Section):
     timeout_seconds: float = 180.0
     retries: int = 3
     backoff_seconds: float = 0.5
+    keep_server: bool = False
 
 
 class LabelSettings(_Section):

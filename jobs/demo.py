@@ -1,0 +1,66 @@
+"""The demo: one night of the sample chats on real engines, from chat logs to the CRM's tables."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+
+from jobs.airflow_env import airflow_command, prepare_airflow
+from jobs.errors import DongchaError
+from jobs.llm.server import running_server
+from jobs.settings import Settings
+
+console = Console(stderr=True)
+
+
+def _step(number: int, title: str) -> None:
+    console.rule(f"[bold]{number}/4  {title}", align="left")
+
+
+def _timed(what: str, run: Callable[[], None]) -> None:
+    started = time.monotonic()
+    run()
+    console.print(f"[green]done[/] {what} ({time.monotonic() - started:.0f} s)", highlight=False)
+
+
+def _dag(settings: Settings, dag_id: str, ds: str) -> None:
+    if airflow_command(settings, "dags", "test", dag_id, ds).returncode:
+        raise DongchaError(
+            f"DAG {dag_id} failed for {ds}: the task that failed and its error are above; "
+            f"nothing was published after a failed gate"
+        )
+
+
+def demo(settings: Settings, ds: str) -> None:
+    """Run `taxonomy` and `nightly` for night `ds` with the LLM server up, then print the summary.
+
+    The server is stopped at the end, also when something fails.
+
+    Raises:
+        DongchaError: a step failed; its own message is printed above.
+    """
+    from jobs.spark import spark_session
+    from jobs.storage import Tables
+    from jobs.summary import render, summary
+
+    began = time.monotonic()
+    # The DAGs start and stop a server of their own; here one server serves both, so theirs must leave it alone.
+    os.environ["DONGCHA_LLM__KEEP_SERVER"] = "true"
+    _step(1, f"LLM server (profile {settings.llm.profile}) and Airflow")
+    _timed("Airflow is prepared", lambda: prepare_airflow(settings))
+    with running_server(settings):
+        _step(2, f"DAG taxonomy, night {ds}: sample, induce, diff")
+        _timed("taxonomy", lambda: _dag(settings, "taxonomy", ds))
+        _step(3, f"DAG nightly, night {ds}: ingest, label, score, profile, publish")
+        _timed("nightly", lambda: _dag(settings, "nightly", ds))
+    _step(4, "Summary")
+    spark = spark_session(settings, "summary")
+    try:
+        tables = Tables(spark, settings.warehouse, settings.storage.format)
+        Console().print(render(summary(tables, settings, ds)))
+    finally:
+        spark.stop()
+    console.print(f"the whole demo took {time.monotonic() - began:.0f} s", highlight=False)

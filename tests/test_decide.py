@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from jobs.labelling.decide import Answer, StudentView, decide
+
+TAGS = ("maturity", "redemption", "complaint")
+TURNS = ("理财到期了", "好的", "想赎回")
+
+
+def view(probabilities: list[float], unsure: list[bool]) -> StudentView:
+    return StudentView(TAGS, probabilities, [p >= 0.5 for p in probabilities], [0, 2, -1], unsure)
+
+
+def test_the_student_decides_what_it_is_sure_of() -> None:
+    decision = decide(view([0.9, 0.1, 0.1], [False] * 3), TURNS, frozenset(TAGS), {})
+    assert [(r["tag_id"], r["labeller"]) for r in decision.rows] == [("maturity", "student")]
+    assert decision.rows[0]["evidence"] == [{"turn": 0, "quote": "理财到期了"}]
+    assert not decision.asked
+
+
+def test_the_llm_decides_only_tags_it_may() -> None:
+    unsure = view([0.6, 0.4, 0.1], [True, True, False])
+    answers = {"redemption": Answer("present", 0.8, ((2, "想赎回"),)), "maturity": Answer("absent", 0.9)}
+    decision = decide(unsure, TURNS, frozenset({"redemption"}), answers)
+    assert [(r["tag_id"], r["labeller"]) for r in decision.rows] == [("maturity", "student"), ("redemption", "llm")]
+
+
+def test_an_answer_can_take_a_tag_away_and_leave_none() -> None:
+    decision = decide(
+        view([0.6, 0.1, 0.1], [True, False, False]), TURNS, frozenset(TAGS), {"maturity": Answer("absent", 0.9)}
+    )
+    assert [(r["tag_id"], r["labeller"]) for r in decision.rows] == [("none", "llm")]
+    assert decision.tags == []
+
+
+def test_a_missing_answer_waits_and_is_not_none() -> None:
+    decision = decide(view([0.6, 0.1, 0.1], [True, False, False]), TURNS, frozenset(TAGS), {})
+    assert decision.waiting == ["maturity"]
+    assert decision.rows == []
+
+
+def test_cannot_tell_is_an_answer() -> None:
+    decision = decide(
+        view([0.6, 0.1, 0.1], [True, False, False]), TURNS, frozenset(TAGS), {"maturity": Answer("cannot_tell", 0.5)}
+    )
+    assert [r["tag_id"] for r in decision.rows] == ["cannot_tell"]
+
+
+def test_nothing_said_is_none_by_the_student() -> None:
+    decision = decide(view([0.2, 0.1, 0.1], [False] * 3), TURNS, frozenset(TAGS), {})
+    assert [(r["tag_id"], r["labeller"], r["confidence"]) for r in decision.rows] == [("none", "student", 0.8)]
