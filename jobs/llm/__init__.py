@@ -1,0 +1,1 @@
+"""The LLM: serving profiles, weights, server, client, prompts."""

@@ -1,0 +1,247 @@
+"""The LLM client: bounded, patient, and never raising for one bad answer.
+
+The official `openai` client over its aiohttp transport, its own retries switched off: what is retried, how long and
+how often is decided here, because a bad answer must be asked again too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAioHttpClient, OpenAIError
+from openai.types.chat import ChatCompletion
+
+from jobs.llm.answers import BadAnswerError
+from jobs.llm.profiles import ServingProfile
+from jobs.settings import LlmSettings
+
+T = TypeVar("T")
+_LONGEST_PAUSE_SECONDS = 30.0
+_OUTAGE_AFTER = 16
+_SEED = 17
+
+
+class FailureKind(StrEnum):
+    """Why there is no answer."""
+
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    OVERLOADED = "overloaded"
+    SERVER_ERROR = "server_error"
+    REJECTED = "rejected"
+    BAD_ANSWER = "bad_answer"
+
+
+_OUTAGES = (FailureKind.UNREACHABLE, FailureKind.TIMEOUT, FailureKind.OVERLOADED, FailureKind.SERVER_ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request came to nothing after all its attempts; holds no word of the chat."""
+
+    kind: FailureKind
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class LlmResult(Generic[T]):
+    """A parsed answer, or a failure. `token_logprobs` are (token text, natural log-probability) of the answer."""
+
+    value: T | None
+    failure: Failure | None
+    attempts: int
+    text: str = ""
+    token_logprobs: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(slots=True)
+class LlmUsage:
+    """Counts since the client was made. `seconds`: sum over requests, so larger than the wall clock."""
+
+    requests: int = 0
+    answers: int = 0
+    failures: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+
+
+class _RetryableError(Exception):
+    """An attempt failed in a way that another one may mend."""
+
+    def __init__(self, failure: Failure, after: float | None = None) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+        self.after = after
+
+
+class _FinalError(Exception):
+    """An attempt failed in a way that no other one will mend."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+
+def _classify(error: OpenAIError | TimeoutError) -> _RetryableError | _FinalError:
+    if isinstance(error, APITimeoutError | TimeoutError):
+        return _RetryableError(Failure(FailureKind.TIMEOUT, "no answer in time"))
+    if isinstance(error, APIConnectionError):
+        return _RetryableError(Failure(FailureKind.UNREACHABLE, "the connection failed"))
+    if isinstance(error, APIStatusError):
+        status = error.status_code
+        if status == 429:
+            return _RetryableError(Failure(FailureKind.OVERLOADED, "HTTP 429"), _retry_after(error))
+        if status >= 500 or status in (408, 409):
+            return _RetryableError(Failure(FailureKind.SERVER_ERROR, f"HTTP {status}"), _retry_after(error))
+        return _FinalError(Failure(FailureKind.REJECTED, f"HTTP {status}"))
+    return _RetryableError(Failure(FailureKind.SERVER_ERROR, f"the response cannot be read ({type(error).__name__})"))
+
+
+def _retry_after(error: APIStatusError) -> float | None:
+    try:
+        return float(error.response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+
+
+class LlmClient:
+    """Asks one server. Use as an async context manager; `usage` counts what was sent and paid.
+
+    Once `_OUTAGE_AFTER` requests in a row have failed for the server's sake (down, slow, 5xx) with all their retries,
+    the rest fail at once with the same reason: a dead server costs minutes, not a night.
+    """
+
+    def __init__(self, profile: ServingProfile, llm: LlmSettings) -> None:
+        self.profile = profile
+        self.usage = LlmUsage()
+        self._llm = llm
+        self._slots = asyncio.Semaphore(min(llm.in_flight, profile.in_flight))
+        self._jitter = random.Random(_SEED)
+        self._failed_in_a_row = 0
+        self._api = AsyncOpenAI(
+            base_url=profile.url,
+            api_key=profile.api_key or "none",
+            max_retries=0,
+            timeout=llm.timeout_seconds,
+            http_client=DefaultAioHttpClient(),
+        )
+
+    async def __aenter__(self) -> LlmClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._api.close()
+
+    async def ask(
+        self,
+        messages: Sequence[dict[str, str]],
+        schema: dict[str, Any],
+        schema_name: str,
+        parse: Callable[[str], T],
+        max_tokens: int | None = None,
+    ) -> LlmResult[T]:
+        """One answer that keeps `schema` and that `parse` accepts, asked for up to `1 + retries` times.
+
+        `parse` gets the answer's text and raises BadAnswerError for what does not count; such an answer is asked again
+        with another seed and some temperature. `max_tokens` defaults to the profile's `max_output_tokens`.
+        """
+        request = self._request(messages, schema, schema_name, max_tokens or self.profile.max_output_tokens)
+        failure = Failure(FailureKind.UNREACHABLE, "never sent")
+        bad_answers = attempts = 0
+        async with self._slots:
+            while attempts <= self._llm.retries:
+                if self._failed_in_a_row >= _OUTAGE_AFTER:
+                    failure = Failure(FailureKind.UNREACHABLE, f"given up: {_OUTAGE_AFTER} requests in a row failed")
+                    break
+                attempts += 1
+                try:
+                    return await self._attempt(request, bad_answers, parse, attempts)
+                except BadAnswerError as error:
+                    bad_answers += 1
+                    self._failed_in_a_row = 0
+                    failure = Failure(FailureKind.BAD_ANSWER, str(error))
+                except _RetryableError as error:
+                    failure = error.failure
+                    if attempts <= self._llm.retries:
+                        await asyncio.sleep(self._pause(attempts, error.after))
+                except _FinalError as error:
+                    failure = error.failure
+                    break
+        self.usage.failures += 1
+        if failure.kind in _OUTAGES:
+            self._failed_in_a_row += 1
+        return LlmResult(None, failure, attempts)
+
+    def _pause(self, attempt: int, wanted: float | None) -> float:
+        """Seconds before the next attempt: doubled each time, half of it random; a server's Retry-After is kept."""
+        pause = self._llm.backoff_seconds * 2.0 ** (attempt - 1) * (0.5 + 0.5 * self._jitter.random())
+        return min(_LONGEST_PAUSE_SECONDS, max(pause, wanted or 0.0))
+
+    def _request(
+        self, messages: Sequence[dict[str, str]], schema: dict[str, Any], schema_name: str, max_tokens: int
+    ) -> dict[str, Any]:
+        body: dict[str, Any] = dict(self.profile.extra_body)
+        request: dict[str, Any] = {
+            "model": self.profile.served_model_name,
+            "messages": list(messages),
+            "max_tokens": max_tokens,
+            "seed": _SEED,
+            "temperature": 0.0,
+            "extra_body": body,
+        }
+        if self.profile.structured == "structured_outputs":
+            body["structured_outputs"] = {"json": schema, "disable_any_whitespace": True}
+        else:
+            form = {"name": schema_name, "schema": schema, "strict": True}
+            request["response_format"] = {"type": "json_schema", "json_schema": form}
+        if self.profile.logprobs:
+            request["logprobs"] = True
+        return request
+
+    async def _attempt(
+        self, request: dict[str, Any], bad_answers: int, parse: Callable[[str], T], attempts: int
+    ) -> LlmResult[T]:
+        if bad_answers:
+            request = request | {"seed": _SEED + bad_answers, "temperature": 0.7}
+        self.usage.requests += 1
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._llm.timeout_seconds):
+                completion = await self._api.chat.completions.create(**request)
+        except (OpenAIError, TimeoutError) as error:
+            raise _classify(error) from error
+        finally:
+            self.usage.seconds += time.monotonic() - began
+        if not isinstance(completion, ChatCompletion):
+            raise BadAnswerError("not_json", "the response is not a chat completion")
+        self._count(completion)
+        if not completion.choices:
+            raise BadAnswerError("schema", "the response holds no choice")
+        choice = completion.choices[0]
+        text = choice.message.content or ""
+        if choice.finish_reason == "length":
+            raise BadAnswerError("truncated", "the answer ran into the token limit")
+        value = parse(text)
+        self._failed_in_a_row = 0
+        self.usage.answers += 1
+        tokens = (choice.logprobs.content or []) if choice.logprobs is not None else []
+        return LlmResult(value, None, attempts, text, tuple((token.token, token.logprob) for token in tokens))
+
+    def _count(self, completion: ChatCompletion) -> None:
+        if (usage := completion.usage) is None:
+            return
+        self.usage.prompt_tokens += usage.prompt_tokens
+        self.usage.output_tokens += usage.completion_tokens
+        if usage.prompt_tokens_details is not None:
+            self.usage.cached_tokens += usage.prompt_tokens_details.cached_tokens or 0
