@@ -15,6 +15,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from httpx2 import ConnectTimeout
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAioHttpClient, OpenAIError
 from openai.types.chat import ChatCompletion
 
@@ -92,6 +93,9 @@ class _FinalError(Exception):
 
 
 def _classify(error: OpenAIError | TimeoutError) -> _RetryableError | _FinalError:
+    # openai's aiohttp transport reports a refused or broken connection as a connect timeout.
+    if isinstance(error.__cause__, ConnectTimeout):
+        return _RetryableError(Failure(FailureKind.UNREACHABLE, "the connection failed"))
     if isinstance(error, APITimeoutError | TimeoutError):
         return _RetryableError(Failure(FailureKind.TIMEOUT, "no answer in time"))
     if isinstance(error, APIConnectionError):

@@ -33,7 +33,7 @@ _MARGIN_TOKENS = 64
 
 def answer_key(content_hash: str, tag_definition_hash: str, prompt_hash: str, model: str) -> str:
     """SHA-256 that says whether (conversation, tag) must be asked again: content, definition, prompt and model."""
-    body = json.dumps([content_hash, tag_definition_hash, prompt_hash, model], ensure_ascii=False)
+    body = "\x1f".join((content_hash, tag_definition_hash, prompt_hash, model))
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
 
 

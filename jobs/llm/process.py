@@ -70,10 +70,10 @@ def _group_members(group: int) -> bool:
 def _wait_gone(group: int, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not _group_members(group):
-            return True
         with suppress(ChildProcessError):
             os.waitpid(group, os.WNOHANG)
+        if not _group_members(group):
+            return True
         time.sleep(0.1)
     return not _group_members(group)
 

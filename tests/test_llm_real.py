@@ -1,0 +1,88 @@
+"""One real vLLM server on the CPU, with the demo's model: answers keep the schema, the prompt's prefix is cached."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from jobs.conversation import Conversation, Turn
+from jobs.llm.answers import decode_json
+from jobs.llm.client import LlmClient, LlmUsage
+from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
+from jobs.llm.probe import read_metrics
+from jobs.llm.profiles import load_profile
+from jobs.llm.server import running_server, server_status
+from jobs.llm.weights import LLM_VENV
+from jobs.settings import PROJECT, LlmSettings, Settings
+from jobs.taxonomy import load_taxonomy
+
+pytestmark = [
+    pytest.mark.llm,
+    pytest.mark.skipif(not (LLM_VENV / "bin" / "vllm").exists(), reason=".venv-llm is not set up: run `make setup`"),
+]
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[Settings]:
+    """A server on a free port; weights and log lie in the project's own `var`, so that they are converted once."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = Settings(var=Path("var"), llm=LlmSettings(base_url=f"http://127.0.0.1:{port}/v1"))
+    with running_server(settings):
+        yield settings
+    assert server_status(settings).state == "down"
+
+
+def chat(number: int, text: str) -> Conversation:
+    return Conversation(f"c{number}", (Turn("agent", "您好，请讲"), Turn("customer", text), Turn("agent", "好的")))
+
+
+def test_labels_keep_the_schema_and_the_prefix_is_cached(live: Settings) -> None:
+    profile = load_profile(live)
+    prompt = LabelPrompt(load_taxonomy(PROJECT / "taxonomies" / "wealth-advisory.yaml"), profile)
+
+    async def ask(client: LlmClient, *chats: Conversation) -> list[LabelOutcome]:
+        return await label_conversations(client, prompt, chats)
+
+    async def run() -> tuple[LlmUsage, int, list[LabelOutcome]]:
+        async with LlmClient(profile, live.llm) as client:
+            first = await ask(client, chat(1, "月底那笔理财到期了，还有合适的吗"))
+            cached = client.usage.cached_tokens
+            rest = await ask(
+                client, *(chat(i, text) for i, text in enumerate(["想给孩子存学费", "app登不上去", "哈哈\ud83d"]))
+            )
+            return client.usage, client.usage.cached_tokens - cached, first + rest
+
+    usage, cached, outcomes = asyncio.run(run())
+    assert [outcome.failure for outcome in outcomes] == [None] * 4, "the grammar leaves no room for a bad answer"
+    assert usage.requests == 4 and usage.prompt_tokens > 0 and usage.output_tokens > 0
+    assert cached >= 3 * 512, "rules and taxonomy come from the prefix cache from the second request on"
+    assert read_metrics(profile)["vllm:prefix_cache_hits_total"] >= cached
+    assert all(0.0 <= p <= 1.0 for outcome in outcomes for p in outcome.confidence.values())
+    assert any(outcome.confidence for outcome in outcomes if outcome.answer and outcome.answer.tags)
+
+
+def test_structured_outputs_bind_the_model(live: Settings) -> None:
+    """The old field names are ignored in silence: a schema that the prompt never mentions shows that ours binds."""
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "green"]}, "count": {"type": "integer", "minimum": 3, "maximum": 5}},
+        "required": ["colour", "count"],
+        "additionalProperties": False,
+    }
+
+    async def run() -> object:
+        async with LlmClient(load_profile(live), live.llm) as client:
+            result = await client.ask([{"role": "user", "content": "Tell me a story."}], schema, "c", decode_json)
+            return result.value
+
+    value = asyncio.run(run())
+    jsonschema.validate(value, schema)
+    assert set(json.loads(json.dumps(value))) == {"colour", "count"}
