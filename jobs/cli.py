@@ -133,8 +133,8 @@ def profile(ds: Ds) -> None:
 def report(ds: Ds) -> None:
     """Write the tag quality report and log the night to MLflow."""
     from jobs.report.build import build_report
+    from jobs.students import student_of_night
     from jobs.tracking import log_night
-    from jobs.train import student_of_night
 
     with _tables("report", ds) as (tables, settings):
         page = build_report(tables, settings, ds)

@@ -11,8 +11,9 @@ from jobs.conversation import Conversation
 from jobs.errors import InputError
 from jobs.gold_reader import gold_conversations
 from jobs.settings import PROJECT, Settings
-from jobs.storage import Tables, check_ds
+from jobs.storage import Tables
 from jobs.student.model import Student
+from jobs.students import assign_student, student_folder
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
 _CODE = ("jobs/student", "jobs/train.py")
@@ -43,19 +44,6 @@ def _key(gold: list[Conversation], taxonomy: Taxonomy, settings: Settings) -> st
     return digest.hexdigest()[:16]
 
 
-def student_of_night(settings: Settings, ds: str) -> tuple[str, Path]:
-    """Key and folder of the student that night `ds` trained.
-
-    Raises:
-        InputError: the night has none.
-    """
-    pointer = settings.var_dir / "models" / "student" / f"{check_ds(ds)}.json"
-    if not pointer.is_file():
-        raise InputError(f"no student for {ds}: run `python -m jobs train --ds {ds}` first")
-    key = json.loads(pointer.read_text("utf-8"))["key"]
-    return key, pointer.parent / key
-
-
 def train(tables: Tables, settings: Settings, ds: str) -> TrainResult:
     """Train on the train split, calibrate on the calibration split; test gold is never read into the fit.
 
@@ -69,13 +57,12 @@ def train(tables: Tables, settings: Settings, ds: str) -> TrainResult:
     if not fit or not calibration:
         raise InputError(f"gold of {ds} has {len(fit)} train and {len(calibration)} calibration conversations")
     key = _key(fit + calibration, taxonomy, settings)
-    root = settings.var_dir / "models" / "student"
-    folder = root / key
+    folder = student_folder(settings, key)
     trained = not (folder / "manifest.json").is_file()
     if trained:
         student = Student.fit(
             fit, taxonomy.tag_ids, taxonomy=taxonomy, settings=settings.student, calibration=calibration
         )
         student.save(folder)
-    (root / f"{ds}.json").write_text(json.dumps({"key": key}), "utf-8")
+    assign_student(settings, ds, key)
     return TrainResult(key, folder, trained, len(fit), len(calibration))

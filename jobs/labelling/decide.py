@@ -60,17 +60,19 @@ def decide(
     turns: Sequence[str],
     llm_tags: frozenset[str],
     answers: Mapping[str, Answer],
+    dead: frozenset[str] = frozenset(),
 ) -> Decision:
     """Who decides each tag, and what.
 
     The LLM decides a tag where the student is unsure and the tag is one of `llm_tags`; everything else is the
     student's. A tag that waits for an answer gets no row: half a truth is worse than tomorrow's whole one.
+    A tag in `dead` was asked on too many nights without a usable answer: the student decides it after all.
     `none` is written only when nothing waits and nobody was in doubt.
     """
     decision = Decision(asked=any(u and t in llm_tags for u, t in zip(view.unsure, view.tag_ids, strict=True)))
     doubtful: list[Answer] = []
     for i, tag_id in enumerate(view.tag_ids):
-        if view.unsure[i] and tag_id in llm_tags:
+        if view.unsure[i] and tag_id in llm_tags and tag_id not in dead:
             answer = answers.get(tag_id)
             if answer is None:
                 decision.waiting.append(tag_id)

@@ -13,6 +13,10 @@ from pyspark.sql import functions as F
 
 from jobs.storage import Tables
 
+UNUSABLE = "unusable"
+MOST_NIGHTS = 3
+"""After this many nights without a usable answer a question is dead; a person can look at it."""
+
 
 def with_keys(questions: DataFrame, tag_hashes: Mapping[str, str], prompt_hash: str, model: str) -> DataFrame:
     """Add `answer_key` to rows of (content_hash, tag_id, …)."""
@@ -23,23 +27,36 @@ def with_keys(questions: DataFrame, tag_hashes: Mapping[str, str], prompt_hash: 
 
 
 def answers_of(tables: Tables, questions: DataFrame) -> DataFrame:
-    """What was answered before, on any night: `llm_answers` rows for the keys of `questions`, one a key."""
-    newest = Window.partitionBy("answer_key").orderBy(F.col("ds").desc())
+    """What is known of the keys of `questions`, one row a key: an answer that counts, else the newest unusable one.
+
+    Adds `unusable_nights`, on how many nights the question came to nothing, and `last_asked`.
+    """
     keys = questions.select("answer_key").distinct()
+    best = Window.partitionBy("answer_key").orderBy(F.col("verdict") == UNUSABLE, F.col("ds").desc())
+    every = Window.partitionBy("answer_key")
+    failed_night = F.when(F.col("verdict") == UNUSABLE, F.col("ds"))
     return (
         tables.read_all("llm_answers")
         .join(keys, "answer_key", "left_semi")
-        .withColumn("rank", F.row_number().over(newest))
+        .withColumn("rank", F.row_number().over(best))
+        .withColumn("unusable_nights", F.size(F.collect_set(failed_night).over(every)))
+        .withColumn("last_asked", F.max("ds").over(every))
         .where("rank = 1")
         .drop("rank")
     )
 
 
-def missing_contents(tables: Tables, questions: DataFrame) -> DataFrame:
-    """(content_hash, tags) still to ask: one row a content, with the tags that have no answer, sorted."""
-    answered = answers_of(tables, questions).select("answer_key")
+def settled(answers: DataFrame, ds: str) -> DataFrame:
+    """Rows of `answers_of` that night `ds` does not ask about: answered, tried tonight, or tried too often."""
+    tried = (F.col("last_asked") >= ds) | (F.col("unusable_nights") >= MOST_NIGHTS)
+    return answers.where((F.col("verdict") != UNUSABLE) | tried)
+
+
+def missing_contents(tables: Tables, questions: DataFrame, ds: str) -> DataFrame:
+    """(content_hash, tags) still to ask: one row a content, with the tags that are not settled, sorted."""
+    known = settled(answers_of(tables, questions), ds).select("answer_key")
     return (
-        questions.join(answered, "answer_key", "left_anti")
+        questions.join(known, "answer_key", "left_anti")
         .groupBy("content_hash")
         .agg(F.sort_array(F.collect_set("tag_id")).alias("tags"))
     )

@@ -1,0 +1,194 @@
+"""Stage label: every conversation of the night gets its tags, the student first, the LLM where the student is unsure.
+
+In order: the student views the night and the gold; the LLM answers calibration gold and so earns, tag by tag, the
+right to decide; it is then asked what the student is unsure of; and every conversation is concluded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from jobs.cascade import MINIMUM_ANSWERED, TagTrust
+from jobs.contracts import load_contract
+from jobs.errors import GateError
+from jobs.labelling.backlog import candidates
+from jobs.labelling.conclude import Rules, conclude
+from jobs.labelling.gold_pass import gold_candidates, measure_trust, predictions, verdicts_by_content
+from jobs.labelling.llm_pass import LlmPass, Say
+from jobs.labelling.student_pass import student_views
+from jobs.llm.labelling import LabelPrompt
+from jobs.llm.profiles import load_profile
+from jobs.settings import Settings
+from jobs.storage import Tables
+from jobs.students import student_of_night
+from jobs.taxonomy import Taxonomy, load_taxonomy
+
+EMPTY_NIGHT = 10
+"""A night with this many conversations and not one tag is taken for a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelResult:
+    """Counts of one night."""
+
+    conversations: int
+    labelled: int
+    pending: int
+    dead: int
+    tags: int
+    llm_requests: int
+    llm_tags: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.conversations} conversations: {self.labelled} labelled, {self.pending} pending, {self.dead} dead; "
+            f"{self.tags} tags; {self.llm_requests} LLM requests; the LLM decides {len(self.llm_tags)} tags"
+        )
+
+
+def _questions(views: DataFrame, tag_ids: Sequence[str], llm_tags: frozenset[str]) -> DataFrame:
+    """(content_hash, tag_id) where the student is unsure and the LLM may decide."""
+    pairs = F.arrays_zip(F.array(*map(F.lit, tag_ids)).alias("tag_id"), F.col("unsure"))
+    return (
+        views.select("content_hash", F.explode(pairs).alias("pair"))
+        .select("content_hash", F.col("pair.tag_id").alias("tag_id"), F.col("pair.unsure").alias("unsure"))
+        .where(F.col("unsure") & F.col("tag_id").isin(*llm_tags))
+        .select("content_hash", "tag_id")
+        .distinct()
+    )
+
+
+def _all_questions(contents: DataFrame, tag_ids: Sequence[str]) -> DataFrame:
+    return contents.select("content_hash", F.explode(F.array(*map(F.lit, tag_ids))).alias("tag_id")).distinct()
+
+
+class _Night:
+    """One run of the stage; holds what its steps share."""
+
+    def __init__(self, tables: Tables, settings: Settings, ds: str, say: Say) -> None:
+        self.tables, self.settings, self.ds, self.say = tables, settings, ds, say
+        self.taxonomy: Taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+        self.student_key, self.folder = student_of_night(settings, ds)
+        self.prompt = LabelPrompt(self.taxonomy, load_profile(settings))
+        self.llm = LlmPass(tables, settings, ds, self.taxonomy, self.prompt)
+        self.requests = 0
+        self.rules = Rules(
+            self.taxonomy.tag_ids, frozenset(), {}, {tag.id: tag.parameters for tag in self.taxonomy.tags}
+        )
+
+    def views(self, conversations: DataFrame) -> DataFrame:
+        label = self.settings.label
+        return student_views(conversations, self.folder, label.unsure_low, label.unsure_high).persist(
+            StorageLevel.DISK_ONLY
+        )
+
+    def trust(self, gold: DataFrame, gold_views: DataFrame) -> list[TagTrust]:
+        """Ask the LLM about calibration gold and compare; sets the rules of the night."""
+        calibration = gold.where(F.col("split") == "calibration")
+        questions = _all_questions(calibration, self.rules.tag_ids)
+        asked = self.llm.ask(questions, calibration, "calibration gold", self.say)
+        self.requests += asked.requests
+        verdicts = verdicts_by_content(self.llm.answers(questions))
+        rows = [row.asDict(recursive=True) for row in gold_views.collect()]
+        found = measure_trust(self.tables, self.ds, rows, verdicts, self.rules.tag_ids)
+        decides = frozenset(t.tag_id for t in found if t.llm_decides)
+        if asked.outage and found and found[0].compared < MINIMUM_ANSWERED * len({r["conversation_id"] for r in rows}):
+            # Nobody knows yet whom to trust: what the student is unsure of waits for a night with an LLM.
+            self.say(f"whom to trust is not known tonight ({asked.outage}): unsure tags wait")
+            decides = frozenset(self.rules.tag_ids)
+        precision = {t.tag_id: t.llm_precision for t in found}
+        self.rules = replace(self.rules, llm_tags=decides, llm_precision=precision)
+        return found
+
+    def write(self, name: str, rows: Sequence[dict[str, object]]) -> None:
+        """Write driver-side rows as night `ds` of a table."""
+        schema = StructType([f for f in load_contract(name).spark_schema() if f.name != "ds"])
+        values = [tuple(row[f.name] for f in schema) for row in rows]
+        self.tables.write(name, self.tables.spark.createDataFrame(values, schema), self.ds)
+
+    def labels(self, concluded: DataFrame) -> DataFrame:
+        """Nested rows as rows of `labels`."""
+        flat = concluded.select("conversation_id", "conversation_ds", "content_hash", F.explode("rows").alias("r"))
+        by_llm = F.col("r.labeller") == "llm"
+        hashes = [F.lit(x) for tag in self.taxonomy.tags for x in (tag.id, tag.definition_hash)]
+        return flat.select(
+            *("conversation_id", "conversation_ds", "content_hash", "r.*"),
+            F.when(by_llm, F.lit(self.prompt.profile.served_model_name))
+            .otherwise(F.lit(f"student-{self.student_key}"))
+            .alias("model"),
+            F.lit(self.taxonomy.version).alias("taxonomy_version"),
+            F.create_map(*hashes)[F.col("r.tag_id")].alias("tag_hash"),
+            F.when(by_llm, F.lit(self.prompt.prompt_hash)).alias("prompt_hash"),
+        )
+
+
+def _gold_pass(night: _Night) -> list[TagTrust]:
+    gold = gold_candidates(night.tables, night.ds)
+    views = night.views(gold)
+    try:
+        seen = views.join(gold.select("conversation_id", "split", "turns"), "conversation_id").persist()
+        trust = night.trust(gold, seen.where(F.col("split") == "calibration"))
+        questions = _questions(views, night.rules.tag_ids, night.rules.llm_tags)
+        if night.rules.llm_tags:
+            night.requests += night.llm.ask(questions, gold, "gold", night.say).requests
+        verdicts = verdicts_by_content(night.llm.answers(_all_questions(gold, night.rules.tag_ids)))
+        rows = [row.asDict(recursive=True) for row in seen.collect()]
+        night.write("gold_predictions", predictions(rows, verdicts, night.rules))
+        night.write("llm_trust", [asdict(t) for t in trust])
+        seen.unpersist()
+        return trust
+    finally:
+        views.unpersist()
+
+
+def label(tables: Tables, settings: Settings, ds: str, say: Say = print) -> LabelResult:
+    """Run the stage for night `ds`.
+
+    Raises:
+        InputError: the night was not ingested, or has no gold or student.
+        GateError: there were conversations, but not one could be concluded, or none got a tag.
+    """
+    night = _Night(tables, settings, ds, say)
+    _gold_pass(night)
+    todo = candidates(tables, ds).persist(StorageLevel.DISK_ONLY)
+    views = night.views(todo)
+    try:
+        count = todo.count()
+        say(f"student: {count} conversations")
+        questions = _questions(views, night.rules.tag_ids, night.rules.llm_tags)
+        if night.rules.llm_tags:
+            night.requests += night.llm.ask(questions, todo, "night", say).requests
+        concluded = conclude(todo, views, night.llm.answers(questions), night.rules).persist(StorageLevel.DISK_ONLY)
+        tables.write("labels", night.labels(concluded), ds)
+        tables.write("label_outcomes", concluded, ds)
+        totals = {row["status"]: row for row in concluded.groupBy("status").agg(F.count("*").alias("n")).collect()}
+        tags = concluded.agg(F.coalesce(F.sum("tags"), F.lit(0))).collect()[0][0]
+        concluded.unpersist()
+    finally:
+        views.unpersist()
+        todo.unpersist()
+    number = {status: int(row["n"]) for status, row in totals.items()}
+    result = LabelResult(
+        count,
+        number.get("labelled", 0),
+        number.get("pending", 0),
+        number.get("dead", 0),
+        int(tags),
+        night.requests,
+        tuple(sorted(night.rules.llm_tags)),
+    )
+    _refuse_empty(result, ds)
+    return result
+
+
+def _refuse_empty(result: LabelResult, ds: str) -> None:
+    if result.conversations and not result.labelled + result.dead:
+        raise GateError(f"label {ds}: none of {result.conversations} conversations could be labelled; is the LLM up?")
+    if result.conversations >= EMPTY_NIGHT and not result.tags:
+        raise GateError(f"label {ds}: {result.conversations} conversations and not one tag; see the student's scores")

@@ -1,0 +1,143 @@
+"""Views and answers of a night joined, and every conversation decided, in Spark tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from jobs.labelling.decide import Answer, Decision, StudentView, decide
+from jobs.labelling.questions import MOST_NIGHTS, UNUSABLE
+from jobs.parameters import extract_parameters
+
+_PARAMETERS = pa.struct(
+    [
+        ("amount", pa.float64()),
+        ("currency", pa.string()),
+        ("horizon_months", pa.float64()),
+        ("risk_preference", pa.string()),
+        ("expected_return", pa.float64()),
+        ("said", pa.list_(pa.string())),
+    ]
+)
+_ROW = pa.struct(
+    [
+        ("tag_id", pa.string()),
+        ("labeller", pa.string()),
+        ("confidence", pa.float64()),
+        ("evidence", pa.list_(pa.struct([("turn", pa.int32()), ("quote", pa.string())]))),
+        ("parameters", _PARAMETERS),
+    ]
+)
+_CONCLUDED = pa.schema(
+    [
+        ("conversation_id", pa.string()),
+        ("conversation_ds", pa.string()),
+        ("content_hash", pa.string()),
+        ("rows", pa.list_(_ROW)),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("attempts", pa.int32()),
+        ("tags", pa.int32()),
+        ("llm_asked", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What deciding needs to know of the night: tags in the student's order, and who may decide them."""
+
+    tag_ids: tuple[str, ...]
+    llm_tags: frozenset[str]
+    llm_precision: Mapping[str, float]
+    parameters: Mapping[str, tuple[str, ...]]
+
+
+def answer_lists(answers: DataFrame) -> DataFrame:
+    """Answers (rows of `answers_of`) as one list a content: columns content_hash, answers."""
+    fields = F.struct("tag_id", "verdict", "confidence", "evidence", "unusable_nights")
+    return answers.groupBy("content_hash").agg(F.collect_list(fields).alias("answers"))
+
+
+def conclude_one(row: Mapping[str, Any], rules: Rules) -> tuple[Decision, str, str | None]:
+    """One conversation: its decision, its status (labelled, pending, dead) and why it is not labelled.
+
+    `row` has turns, the student's view and `answers` (or None).
+    """
+    known, dead, unusable = {}, set(), set()
+    for entry in row["answers"] or ():
+        tag_id = entry["tag_id"]
+        if entry["verdict"] == UNUSABLE:
+            unusable.add(tag_id)
+            if entry["unusable_nights"] >= MOST_NIGHTS:
+                dead.add(tag_id)
+            continue
+        confidence = entry["confidence"] if entry["confidence"] is not None else rules.llm_precision.get(tag_id, 0.5)
+        evidence = tuple((e["turn"], e["quote"]) for e in entry["evidence"])
+        known[tag_id] = Answer(entry["verdict"], confidence, evidence)
+    view = StudentView(rules.tag_ids, row["probabilities"], row["decided"], row["evidence_turns"], row["unsure"])
+    decision = decide(view, [t["text"] for t in row["turns"]], rules.llm_tags, known, frozenset(dead))
+    if decision.waiting:
+        reason = "no usable answer" if unusable.intersection(decision.waiting) else "the LLM could not be asked"
+        return decision, "pending", reason
+    mattered = [t for t, u in zip(rules.tag_ids, row["unsure"], strict=True) if u and t in rules.llm_tags and t in dead]
+    if mattered:
+        return decision, "dead", f"no usable answer on {MOST_NIGHTS} nights: {', '.join(mattered)}"
+    return decision, "labelled", None
+
+
+def _with_parameters(
+    rows: Sequence[dict[str, Any]], turns: Sequence[Mapping[str, Any]], rules: Rules, night: str
+) -> list[dict[str, Any]]:
+    filled = []
+    for row in rows:
+        allowed = rules.parameters.get(row["tag_id"], ())
+        found: dict[str, Any] | None = None
+        if allowed:
+            said = [t["text"] if t["speaker"] == "customer" else "" for t in turns]
+            evidence = [e["turn"] for e in row["evidence"]]
+            found = extract_parameters(said, allowed, evidence=evidence, on=date.fromisoformat(night)).as_dict()
+        filled.append(row | {"parameters": found})
+    return filled
+
+
+def _concluder(rules: Rules) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def conclude(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            out = []
+            for row in batch.to_pylist():
+                decision, status, reason = conclude_one(row, rules)
+                out.append(
+                    {name: row[name] for name in ("conversation_id", "conversation_ds", "content_hash")}
+                    | {
+                        "rows": _with_parameters(decision.rows, row["turns"], rules, row["conversation_ds"]),
+                        "status": status,
+                        "reason": reason,
+                        "attempts": row["attempts"] + 1,
+                        "tags": len(decision.tags),
+                        "llm_asked": decision.asked,
+                    }
+                )
+            yield pa.RecordBatch.from_pylist(out, schema=_CONCLUDED)
+
+    return conclude
+
+
+def conclude(candidates: DataFrame, views: DataFrame, answers: DataFrame, rules: Rules) -> DataFrame:
+    """Every candidate decided: one row a conversation with nested label `rows` and its outcome."""
+    key = ["conversation_id", "conversation_ds"]
+    joined = (
+        candidates.join(views.drop("content_hash"), key)
+        .join(answer_lists(answers), "content_hash", "left")
+        .select(
+            *key, "content_hash", "turns", "attempts", "probabilities", "decided", "evidence_turns", "unsure", "answers"
+        )
+    )
+    return joined.mapInArrow(_concluder(rules), from_arrow_schema(_CONCLUDED))

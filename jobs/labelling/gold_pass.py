@@ -1,0 +1,92 @@
+"""Both labellers on gold: whom to trust with a tag (calibration), and what `score` measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.cascade import TagTrust, llm_trust
+from jobs.labelling.conclude import Rules, conclude_one
+from jobs.labelling.decide import NONE
+from jobs.labelling.questions import UNUSABLE
+from jobs.storage import Tables
+
+
+def gold_candidates(tables: Tables, ds: str) -> DataFrame:
+    """Calibration and test gold as the labellers see it: no labels among the columns."""
+    return (
+        tables.read("gold", ds)
+        .where(F.col("split").isin("calibration", "test"))
+        .select("conversation_id", F.lit(ds).alias("conversation_ds"), "content_hash", "turns", "split")
+    )
+
+
+def _labels(tables: Tables, ds: str, split: str) -> dict[str, set[str]]:
+    rows = tables.read("gold", ds).where(F.col("split") == split).select("conversation_id", "labels").collect()
+    return {row["conversation_id"]: set(row["labels"]) for row in rows}
+
+
+def verdicts_by_content(answers: DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Answers as lists of plain rows a content."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in answers.collect():
+        found.setdefault(row["content_hash"], []).append(row.asDict(recursive=True))
+    return found
+
+
+def _usable(entries: Sequence[Mapping[str, Any]], tag_ids: Sequence[str]) -> bool:
+    return {e["tag_id"] for e in entries if e["verdict"] != UNUSABLE} >= set(tag_ids)
+
+
+def measure_trust(
+    tables: Tables,
+    ds: str,
+    views: Sequence[Mapping[str, Any]],
+    verdicts: Mapping[str, Sequence[Mapping[str, Any]]],
+    tag_ids: Sequence[str],
+) -> list[TagTrust]:
+    """Which tags the LLM may decide, from calibration gold that both labellers answered."""
+    labels = _labels(tables, ds, "calibration")
+    rows = [view for view in views if view["conversation_id"] in labels]
+    shape = (len(rows), len(tag_ids))
+    gold, student, llm = np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape, bool)
+    answered = np.zeros(len(rows), bool)
+    for i, row in enumerate(rows):
+        gold[i] = [tag in labels[row["conversation_id"]] for tag in tag_ids]
+        student[i] = row["decided"]
+        entries = verdicts.get(row["content_hash"], [])
+        answered[i] = _usable(entries, tag_ids)
+        present = {e["tag_id"] for e in entries if e["verdict"] == "present"}
+        llm[i] = [tag in present for tag in tag_ids]
+    return llm_trust(tag_ids, gold, student, llm, answered)
+
+
+def _prediction(labeller: str, view: Mapping[str, Any], tags: Mapping[str, float]) -> list[dict[str, Any]]:
+    base = {"labeller": labeller, "split": view["split"], "conversation_id": view["conversation_id"]}
+    return [base | {"tag_id": tag, "confidence": value} for tag, value in (tags or {NONE: 1.0}).items()]
+
+
+def predictions(
+    views: Sequence[Mapping[str, Any]], verdicts: Mapping[str, Sequence[Mapping[str, Any]]], rules: Rules
+) -> list[dict[str, Any]]:
+    """Rows of `gold_predictions`: the student and the cascade on all of it, the LLM where it answered every tag."""
+    rows: list[dict[str, Any]] = []
+    for view in views:
+        probability = dict(zip(rules.tag_ids, view["probabilities"], strict=True))
+        decided = [tag for tag, yes in zip(rules.tag_ids, view["decided"], strict=True) if yes]
+        rows += _prediction("student", view, {tag: probability[tag] for tag in decided})
+        entries = verdicts.get(view["content_hash"], [])
+        if _usable(entries, rules.tag_ids):
+            present = [e for e in entries if e["verdict"] == "present"]
+            said = {e["tag_id"]: e["confidence"] or rules.llm_precision.get(e["tag_id"], 0.5) for e in present}
+            rows += _prediction("llm", view, said)
+        decision, _, _ = conclude_one(dict(view) | {"answers": entries}, rules)
+        by_cascade = {r["tag_id"]: r["confidence"] for r in decision.rows if r["tag_id"] in probability}
+        # What still waits for the LLM is scored as the student has it: the CRM gets no better tonight.
+        by_cascade |= {tag: probability[tag] for tag in decision.waiting if tag in decided}
+        rows += _prediction("cascade", view, by_cascade)
+    return rows

@@ -1,0 +1,73 @@
+"""The student's pass: every conversation, in Spark tasks, each with the model loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from jobs.cascade import unsure
+from jobs.conversation import Conversation, Turn
+from jobs.student.model import Student
+
+_VIEWS = pa.schema(
+    [
+        ("conversation_id", pa.string()),
+        ("conversation_ds", pa.string()),
+        ("content_hash", pa.string()),
+        ("probabilities", pa.list_(pa.float64())),
+        ("decided", pa.list_(pa.bool_())),
+        ("evidence_turns", pa.list_(pa.int32())),
+        ("unsure", pa.list_(pa.bool_())),
+    ]
+)
+_COLUMNS = ("conversation_id", "conversation_ds", "content_hash", "turns")
+
+
+@lru_cache(maxsize=1)
+def _student(folder: Path) -> Student:
+    return Student.load(folder)
+
+
+def _viewer(folder: Path, low: float, high: float) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def view(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            rows = batch.to_pylist()
+            if not rows:
+                continue
+            conversations = [
+                Conversation(row["conversation_id"], tuple(Turn(t["speaker"], t["text"]) for t in row["turns"]))
+                for row in rows
+            ]
+            found = _student(folder).predict(conversations)
+            yield pa.RecordBatch.from_pydict(
+                {
+                    **{name: [row[name] for row in rows] for name in _COLUMNS[:3]},
+                    "probabilities": found.probabilities.tolist(),
+                    "decided": found.decisions.tolist(),
+                    "evidence_turns": found.evidence.tolist(),
+                    "unsure": unsure(found.probabilities, low, high).tolist(),
+                },
+                schema=_VIEWS,
+            )
+
+    return view
+
+
+def student_views(conversations: DataFrame, folder: Path, low: float, high: float) -> DataFrame:
+    """What the student says.
+
+    Args:
+        conversations: columns conversation_id, conversation_ds, content_hash, turns.
+        folder: a saved Student.
+        low, high: a probability strictly between them is unsure.
+
+    Returns:
+        conversation_id, conversation_ds, content_hash and, parallel to the student's tags, probabilities, decided,
+        evidence_turns (-1: none) and unsure.
+    """
+    return conversations.select(*_COLUMNS).mapInArrow(_viewer(folder, low, high), from_arrow_schema(_VIEWS))
