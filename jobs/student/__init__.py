@@ -1,0 +1,1 @@
+"""The cheap labeller: TF-IDF and sentence embeddings under calibrated linear models."""

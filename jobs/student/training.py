@@ -1,0 +1,127 @@
+"""From labelled conversations to fitted views and their left-out scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.conversation import Conversation
+from jobs.settings import StudentSettings
+from jobs.student.embed import Embedder, Progress, model_name
+from jobs.student.features import conversation_row, turn_rows
+from jobs.student.views import Examples, View, evidence_labels, pool
+from jobs.taxonomy import Taxonomy
+
+CODE_VERSION = "1"
+"""Raise it whenever the same data would give another model: it is part of the key."""
+
+
+MIN_TURN_CONVERSATIONS = 20
+
+Array = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+StageProgress = Callable[[str, int, int], None]
+"""Called with (what is going on, done, in all)."""
+
+
+def _stage(progress: StageProgress | None, name: str) -> Progress | None:
+    if progress is None:
+        return None
+    report = progress
+    return lambda done, total: report(name, done, total)
+
+
+def gold_matrix(conversations: Sequence[Conversation], tags: Sequence[str]) -> Bools:
+    """(n, t): which conversation carries which tag; labels outside `tags` are left out."""
+    place = {tag: i for i, tag in enumerate(tags)}
+    out = np.zeros((len(conversations), len(tags)), dtype=np.bool_)
+    for row, conversation in enumerate(conversations):
+        for label in conversation.labels or ():
+            if label in place:
+                out[row, place[label]] = True
+    return out
+
+
+def with_none(gold: Bools) -> Bools:
+    """One more column: carries no tag at all."""
+    return np.hstack([gold, ~gold.any(axis=1, keepdims=True)])
+
+
+def fit_views(
+    labelled: Sequence[Conversation],
+    gold: Bools,
+    names: Sequence[str],
+    examples: Examples,
+    *,
+    settings: StudentSettings,
+    embedder: Embedder,
+    progress: StageProgress | None,
+) -> tuple[list[View], Array]:
+    """The views and their left-out scores (v, n, t)."""
+    common: dict[str, Any] = {"embeddings": settings.embeddings, "embedder": embedder, "seed": settings.seed}
+    rows = [conversation_row(c, i) for i, c in enumerate(labelled)]
+    whole, scores = View.fit(
+        rows, gold, examples, by_turn=False, progress=_stage(progress, "learn conversations"), **common
+    )
+    evidence = {i: e for i, c in enumerate(labelled) if (e := evidence_labels(c, names)) is not None}
+    longer = sum(len(e) > 1 for e in evidence.values())
+    if longer < MIN_TURN_CONVERSATIONS:
+        return [whole], scores[None]
+    told = [row for i in evidence for row in turn_rows(labelled[i], i)]
+    labels = np.vstack(list(evidence.values()))
+    if names[-1] == "":
+        labels[:, -1] = ~labels[:, :-1].any(axis=1)
+    turns, told_scores = View.fit(
+        told, labels, examples, by_turn=True, progress=_stage(progress, "learn turns"), **common
+    )
+    pooled = pool(told_scores, told, len(labelled))
+    rest = [i for i in range(len(labelled)) if i not in evidence]
+    if rest:
+        pooled[rest] = view_scores([turns], [labelled[i] for i in rest], embedder, None)[0][0]
+    return [whole, turns], np.stack([scores, pooled])
+
+
+def view_scores(
+    views: Sequence[View], conversations: Sequence[Conversation], embedder: Embedder, progress: Progress | None
+) -> tuple[Array, dict[int, tuple[list[int], Array]]]:
+    """(v, n, t) scores, and for each conversation its turn numbers with their (turns, t) scores."""
+    out = []
+    per_turn: dict[int, tuple[list[int], Array]] = {}
+    for view in views:
+        rows = view.rows(conversations)
+        values = view.row_scores(rows, embedder, progress)
+        if not view.by_turn:
+            out.append(values)
+            continue
+        out.append(pool(values, rows, len(conversations)))
+        owners = np.array([row.owner for row in rows], dtype=np.int64)
+        edges = np.searchsorted(owners, np.arange(len(conversations) + 1))
+        for owner in range(len(conversations)):
+            mine = slice(int(edges[owner]), int(edges[owner + 1]))
+            if mine.stop > mine.start:
+                per_turn[owner] = ([row.turn for row in rows[mine]], values[mine])
+    return np.stack(out), per_turn
+
+
+def training_key(
+    train: Sequence[Conversation],
+    calibration: Sequence[Conversation],
+    tags: Sequence[str],
+    taxonomy: Taxonomy | None,
+    settings: StudentSettings,
+) -> str:
+    """SHA-256 over all that decides the model: data in order, tags, taxonomy, settings, code and embedding versions."""
+    digest = hashlib.sha256()
+    head = [CODE_VERSION, model_name(), list(tags), taxonomy.content_hash if taxonomy else None]
+    digest.update(json.dumps([*head, settings.embeddings, settings.seed], ensure_ascii=False).encode())
+    for part in (train, calibration):
+        digest.update(b"\n--\n")
+        for c in part:
+            row = [c.conversation_id, c.content_hash, c.labels, c.turn_labels]
+            digest.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
