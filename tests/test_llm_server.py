@@ -148,7 +148,7 @@ def test_a_reused_pid_is_never_killed(tmp_path: Path) -> None:
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
     try:
         settings = Settings(var=tmp_path)
-        state = tmp_path / "llm" / "server.json"
+        state = tmp_path / "llm" / "server-8911.json"
         born = start_time(stranger.pid)
         assert born is not None
         save_state(state, ServerProcess(stranger.pid, born - 1, "http://127.0.0.1:1/v1", "m", "p", "log"))

@@ -1,6 +1,6 @@
 """The LLM server: start it, wait until it is healthy, stop it; or check that somebody else's is up.
 
-A server is started in a process group of its own and remembered in `var/llm/server.json`, so that `serve up` and
+A server is started in a process group of its own and remembered in `var/llm/server-PORT.json`, so that `serve up` and
 `serve down` can be two commands. A healthy server that already serves the expected model is used and left alone.
 """
 
@@ -61,9 +61,14 @@ def _folder(settings: Settings) -> Path:
     return settings.var_dir / "llm"
 
 
+def _file(settings: Settings, profile: ServingProfile, suffix: str) -> Path:
+    """A file of the server at the profile's address: several may share one `var`."""
+    return _folder(settings) / f"server-{profile.address[1]}.{suffix}"
+
+
 def _own_process(settings: Settings, profile: ServingProfile) -> ServerProcess | None:
     """The live server that an earlier `serve_up` started at this address."""
-    known = load_state(_folder(settings) / "server.json")
+    known = load_state(_file(settings, profile, "json"))
     return known if known is not None and known.base_url == profile.url and known.is_alive() else None
 
 
@@ -103,8 +108,8 @@ def server_command(profile: ServingProfile, model: str) -> list[str]:
     return [str(path), *rest, model, *served, "--host", host, "--port", str(port), *flags]
 
 
-def _start(profile: ServingProfile, model: str, folder: Path) -> tuple[subprocess.Popen[bytes], ServerProcess]:
-    log = folder / f"{profile.name}.log"
+def _start(settings: Settings, profile: ServingProfile, model: str) -> tuple[subprocess.Popen[bytes], ServerProcess]:
+    log = _file(settings, profile, "log")
     env = os.environ | profile.env
     env |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if profile.api_key:
@@ -116,12 +121,12 @@ def _start(profile: ServingProfile, model: str, folder: Path) -> tuple[subproces
             stdout=out,
             stderr=subprocess.STDOUT,
             env=env,
-            cwd=folder,
+            cwd=log.parent,
             start_new_session=True,
         )
     started = start_time(child.pid) or 0
     process = ServerProcess(child.pid, started, profile.url, profile.served_model_name, profile.name, str(log))
-    save_state(folder / "server.json", process)
+    save_state(_file(settings, profile, "json"), process)
     return child, process
 
 
@@ -162,16 +167,14 @@ def _managed_up(settings: Settings, profile: ServingProfile, say: Say) -> Server
         return ServerHandle(profile.url, profile.served_model_name, started_here=False)
     process, child = _own_process(settings, profile), None
     if process is None:
-        folder = _folder(settings)
-        folder.mkdir(parents=True, exist_ok=True)
         model = ensure_weights(settings, profile, say)
-        say(f"starting {profile.served_model_name} (profile {profile.name}); log: {folder / profile.name}.log")
-        child, process = _start(profile, model, folder)
+        say(f"starting {profile.served_model_name} (profile {profile.name}); log: {_file(settings, profile, 'log')}")
+        child, process = _start(settings, profile, model)
     try:
         _wait_healthy(profile, process, child, say)
     except BaseException:
         stop_group(process)
-        (_folder(settings) / "server.json").unlink(missing_ok=True)
+        _file(settings, profile, "json").unlink(missing_ok=True)
         raise
     return ServerHandle(profile.url, profile.served_model_name, started_here=True, log=Path(process.log))
 
@@ -194,17 +197,17 @@ def serve_up(settings: Settings, say: Say = _say) -> ServerHandle:
             raise ServerError(f"{profile.url} serves {', '.join(models)}; name one of them in DONGCHA_LLM__MODEL")
         return ServerHandle(profile.url, profile.served_model_name, started_here=False)
     _folder(settings).mkdir(parents=True, exist_ok=True)
-    with (_folder(settings) / "server.lock").open("w") as lock:
+    with _file(settings, profile, "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _managed_up(settings, profile, say)
 
 
 def serve_down(settings: Settings, say: Say = _say) -> bool:
-    """Stop the server that `serve_up` started with this `var` folder. False where there is none.
+    """Stop the server that `serve_up` started at the profile's address. False where there is none.
 
     A process that merely got the old one's pid is never touched.
     """
-    path = _folder(settings) / "server.json"
+    path = _file(settings, load_profile(settings), "json")
     process = load_state(path)
     if process is None or not process.is_alive():
         path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -87,7 +88,8 @@ def _convert(source: Path, target: Path, log: Path) -> None:
 def ensure_weights(settings: Settings, profile: ServingProfile, say: Callable[[str], None]) -> str:
     """What to hand `vllm serve` as model: the folder of the converted weights, or the profile's model name as it is.
 
-    The conversion is written to a temporary folder beside its place and renamed: a folder that exists is whole.
+    The conversion is written to a temporary folder beside its place and renamed: a folder that exists is whole. Two
+    processes that need it at once convert it once.
 
     Raises:
         ServerError: see `find_source`; or the conversion failed, with the end of its log.
@@ -95,24 +97,28 @@ def ensure_weights(settings: Settings, profile: ServingProfile, say: Callable[[s
     if profile.weights is None:
         return profile.model
     models = settings.var_dir / "models"
-    folder = models / profile.weights.converted
-    if is_valid(folder, profile.weights):
-        return str(folder)
-    source = find_source(profile.weights)
-    log = settings.var_dir / "llm" / "convert.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     models.mkdir(parents=True, exist_ok=True)
-    say(f"converting {source.name} to Hugging Face format (once, about half a minute)")
+    with (models / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = models / profile.weights.converted
+        if not is_valid(folder, profile.weights):
+            _make(folder, profile.weights, settings.var_dir / "llm" / "convert.log", say)
+    return str(folder)
+
+
+def _make(folder: Path, weights: GgufWeights, log: Path, say: Callable[[str], None]) -> None:
+    source = find_source(weights)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    say(f"converting {source.name} to Hugging Face format (once, about a minute)")
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=models) as scratch:
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         made = Path(scratch) / "model"
         made.mkdir()
         _convert(source, made, log)
         files = {path.name: sha256_of(path) for path in sorted(made.iterdir()) if path.is_file()}
-        manifest = _wanted(profile.weights) | {"files": files}
+        manifest = _wanted(weights) | {"files": files}
         (made / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         made.rename(folder)
     say(f"converted in {time.monotonic() - started:.0f} s")
-    return str(folder)
