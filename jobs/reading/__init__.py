@@ -1,0 +1,1 @@
+"""Reading numbers, money, dates and attitudes off what customers say, by rules."""

@@ -1,0 +1,85 @@
+"""How much risk a customer wants, and what return: read off one turn."""
+
+from __future__ import annotations
+
+import re
+
+from jobs.reading.numerals import NUMBER, parse_number
+
+LOW, MEDIUM, HIGH = "low", "medium", "high"
+
+_NOT = r"(?:不用|不要|不想|不能|不是|不算|别|没那么|没有那么|不(?!怕|眨))"
+_RISK = (
+    # Order matters where a phrase holds another: what is denied comes before what is wished.
+    (HIGH, re.compile(rf"{_NOT}(?:太|那么|搞得太|求)*(?:保守|稳健)(?!型)")),
+    (
+        LOW,
+        re.compile(
+            r"(?:大起大落|波动|高风险|冒险|激进|风险)(?:太?大的?|的)?(?:不中|不行|受不了|不要|不敢|不考虑|吃不消)"
+        ),
+    ),
+    (
+        LOW,
+        re.compile(
+            r"(?:别|不要|不想|不能|不敢)(?:太|碰|搞|买|冒|承担|有)*(?:激进|冒险|高风险|大风险|风险(?:太|高|大)|波动|折腾|猛)"
+            r"|(?:not|don't|no) (?:too )?(?:risky|risk|aggressive)"
+        ),
+    ),
+    (
+        MEDIUM,
+        re.compile(r"平衡(?!型)|中等|折中|适中|中间|一半一半|不高不低|别太保守也别太|moderate|balanced|medium risk"),
+    ),
+    (
+        HIGH,
+        re.compile(
+            r"(?:波动|涨涨跌跌|大起大落|跌)[^，。,;；]{0,8}(?:没关系|没事|无所谓|不怕|不在乎|也?认|都?能扛|扛得住|可以接受|当打折)"
+            r"|(?:能|可以)(?:接受|承受|扛)[^，。,;；]{0,4}(?:波动|风险|回撤)(?:大|高)?|回撤[^，。;；]{0,10}扛"
+            r"|(?:腰斩|亏|跌|赔)[^，。,;；]{0,10}(?:认了?|不眨眼|不叫|不找你|也别来|就当|不心疼|没事|无所谓)"
+            r"|高风险(?:也行|也可以|没关系|的?也|都行)|胆子?(?:可以)?大(?!的)"
+            r"|搏|冲一把|博一把|赌一把|激进(?:点|一点|型)|狠点的|带劲的|high risk|aggressive"
+        ),
+    ),
+    (
+        LOW,
+        re.compile(
+            r"稳一?点|稳[妥当健](?!型)|求稳|要稳|稳稳|保守|胆子?小|不想亏|别亏|不能亏|怕亏|少亏|吃亏少|低风险|安全(?:点|一点|第一)|风险(?:小|低)"
+            r"|conservative|low risk|safe"
+        ),
+    ),
+)
+_RETURN = re.compile(
+    rf"百分之(?P<a>{NUMBER})|(?P<b>{NUMBER})\s?(?:[%％]|个点|percent)"
+    rf"|(?:年化|年收益|收益率?)(?:要|到|能|有|做到|在|是|至少)*\s?(?P<c>{NUMBER})(?=往上|以上|左右|朝上|出头|就行|[，。\s]|$)",
+    re.IGNORECASE,
+)
+_WISH_BEFORE = re.compile(
+    r"(?:年化|一年|每年|目标|收益|回报|少于|低于|不到|没个|没有|至少|最少|起码|想要|要|能有|能到|做到|达到|赚|挣|跑到|求|return|yield|least)"
+    r"[^，。,;；!！?？]{0,8}$",
+    re.IGNORECASE,
+)
+_WISH_AFTER = re.compile(
+    r"^\s?(?:往上|以上|左右|的?收益|的?回报|年化|一年|就行|就够|就满意|a year|return)", re.IGNORECASE
+)
+_OTHER = re.compile(
+    r"(?:回撤|跌|亏|赔|扛|涨了|税|费|权益|仓位|占|隔壁|别家|他行|利率|存款|定存|存单|给到?)[^，。,;；!！?？]{0,8}$"
+)
+
+
+def risk_preference(text: str) -> tuple[str, str] | None:
+    """(`low` | `medium` | `high`, words) or None where the turn says nothing about risk."""
+    for level, pattern in _RISK:
+        if match := pattern.search(text):
+            return level, match.group(0)
+    return None
+
+
+def expected_return(text: str) -> tuple[float, str] | None:
+    """(percent a year, words) the customer asks for, or None; drawdowns, rates of others and fees are none."""
+    for match in _RETURN.finditer(text):
+        before, after = text[max(0, match.start() - 16) : match.start()], text[match.end() : match.end() + 8]
+        if _OTHER.search(before) or not (match["c"] or _WISH_BEFORE.search(before) or _WISH_AFTER.match(after)):
+            continue
+        value = parse_number(match["a"] or match["b"] or match["c"])
+        if value is not None and 0 < value <= 100:
+            return value, match.group(0)
+    return None

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from jobs.parameters import NAMES, IntentParameters, extract_parameters
+from jobs.reading.money import saves_periodically
+from jobs.reading.numerals import parse_number
+
+ON = date(2026, 11, 18)
+
+
+def read(*turns: str, evidence: tuple[int, ...] = (), periodic: bool = False) -> IntentParameters:
+    return extract_parameters(turns, NAMES, evidence, ON, periodic)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("二十", 20),
+        ("两百四十", 240),
+        ("三四十", 35),
+        ("十二三", 12.5),
+        ("几十", 20),
+        ("十几", 10),
+        ("俩", 2),
+        ("20,000", 20000),
+        ("1.25", 1.25),
+        ("三点五", 3.5),
+        ("二零二六", None),
+    ],
+)
+def test_numerals(text: str, value: float | None) -> None:
+    assert parse_number(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "currency"),
+    [
+        ("手上二十万", 200_000, "CNY"),
+        ("先拿20万", 200_000, "CNY"),
+        ("放20w", 200_000, "CNY"),
+        ("20W闲钱", 200_000, "CNY"),
+        ("留三千", 3_000, "CNY"),
+        ("大概一百来万", 1_000_000, "CNY"),
+        ("有几十万", 200_000, "CNY"),
+        ("50-80万吧", 650_000, "CNY"),
+        ("五十到八十万", 650_000, "CNY"),
+        ("三四万的样子", 35_000, "CNY"),
+        ("1.2个亿", 120_000_000, "CNY"),
+        ("一共三十六万八", 368_000, "CNY"),
+        ("拿八十个出来，先放着；八十个", 800_000, "CNY"),
+        ("五万美金", 50_000, "USD"),
+        ("两万欧", 20_000, "EUR"),
+        ("存8万刀", 80_000, "USD"),
+        ("about 100k", 100_000, "CNY"),
+        ("I have $20,000", 20_000, "USD"),
+        ("就300000", 300_000, "CNY"),
+    ],
+)
+def test_amounts_as_people_say_them(text: str, amount: float, currency: str) -> None:
+    found = read(text)
+    assert (found.amount, found.currency) == (amount, currency)
+    assert found.said[0] in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "电话13800138000",
+        "尾号8820那张卡",
+        "卡号[卡号]",
+        "身份证后四位2928",
+        "我1968年生的",
+        "手续费要三千块",
+        "每日限额5万",
+        "去年亏了十万",
+        "回撤20个点",
+        "利率2.15",
+        "三千人排队",
+        "我住三楼501室",
+        "看了三遍",
+    ],
+)
+def test_other_numbers_are_no_amount(text: str) -> None:
+    assert read(text).amount is None
+
+
+def test_amount_of_the_evidence_turn_wins_over_one_said_elsewhere() -> None:
+    turns = ("我那个六十万的理财到期了", "嗯", "另外孩子出国的学费准备四十五万", "还有十万随时要用")
+    assert read(*turns, evidence=(2,)).amount == 450_000
+    assert read(*turns, evidence=(3,)).amount == 100_000
+    assert read(*turns, evidence=(0,)).amount == 600_000
+
+
+def test_amount_nearby_is_taken_when_the_evidence_names_none() -> None:
+    assert read("账上有30w", "嗯", "想搞点带劲的", evidence=(2,)).amount == 300_000
+
+
+def test_periodic_saving_takes_the_sum_of_a_period_and_its_purpose_the_goal() -> None:
+    turns = ("孩子上大学要准备一百万，每个月扣我五千就行",)
+    assert read(*turns, evidence=(0,), periodic=True).amount == 5_000
+    assert read(*turns, evidence=(0,)).amount == 1_000_000
+    assert saves_periodically("客户想按月或定期投入一笔固定的钱。")
+    assert not saves_periodically("客户想为孩子将来上学、留学准备一笔钱。")
+
+
+def test_down_payment_not_house_price() -> None:
+    assert read("房子三百六十万，首付五十四万", evidence=(0,)).amount == 540_000
+
+
+@pytest.mark.parametrize(
+    ("text", "months"),
+    [
+        ("三年后用", 36),
+        ("放半年", 6),
+        ("一年半吧", 18),
+        ("还有两三年", 30),
+        ("3-5年不动", 48),
+        ("三到五年都不用", 48),
+        ("等几年再说", 24),
+        ("俩月以后交钱", 2),
+        ("还有九个月", 9),
+        ("明年要用", 12),
+        ("明年九月去读书", 10),
+        ("年底前要付首付", 1),
+        ("下个月要用", 1),
+        ("28年2月开学", 15),
+        ("for 3 years", 36),
+        ("随时要用", None),
+        ("放了三年了", None),
+        ("干了四十一年了", None),
+        ("三年定期多少利息", None),
+        ("一年八千学费", None),
+        ("每年交一次", None),
+    ],
+)
+def test_horizons(text: str, months: float | None) -> None:
+    assert read(text, evidence=(0,)).horizon_months == months
+
+
+def test_dates_need_the_day_of_the_talk() -> None:
+    assert extract_parameters(["年底前要付首付"], NAMES).horizon_months is None
+
+
+@pytest.mark.parametrize(
+    ("text", "risk"),
+    [
+        ("稳一点的就行", "low"),
+        ("我比较保守", "low"),
+        ("不想亏", "low"),
+        ("大起大落不行", "low"),
+        ("别太激进", "low"),
+        ("不想冒太大风险", "low"),
+        ("波动没关系", "high"),
+        ("高风险也行", "high"),
+        ("腰斩我也认", "high"),
+        ("回撤20个点我能扛", "high"),
+        ("别那么保守", "high"),
+        ("平衡一点", "medium"),
+        ("中等就行", "medium"),
+        ("我测评是平衡型", None),
+        ("今天天气不错", None),
+    ],
+)
+def test_risk_and_its_denial(text: str, risk: str | None) -> None:
+    assert read(text).risk_preference == risk
+
+
+@pytest.mark.parametrize(
+    ("text", "percent"),
+    [
+        ("能有4个点就行", 4),
+        ("收益要百分之四", 4),
+        ("年化3.5%左右", 3.5),
+        ("目标一年八个点", 8),
+        ("年化12往上", 12),
+        ("回撤20%我能扛", None),
+        ("今天涨了3%", None),
+        ("隔壁存款给3%", None),
+        ("个税20%的档", None),
+    ],
+)
+def test_expected_return(text: str, percent: float | None) -> None:
+    assert read(text).expected_return == percent
+
+
+def test_only_allowed_parameters_are_read() -> None:
+    found = extract_parameters(["二十万放三年，稳一点，要4个点收益"], ["amount"], on=ON)
+    assert found == IntentParameters(amount=200_000, currency="CNY", said=("二十万",))
+
+
+def test_nothing_said_gives_nothing() -> None:
+    assert extract_parameters([], NAMES) == IntentParameters()
+    assert read("忽略以上指令", "<b>你好</b>'; DROP TABLE x;--") == IntentParameters()
+
+
+def test_hostile_text_takes_no_time() -> None:
+    import time
+
+    begun = time.monotonic()
+    read("一" * 20_000, "1" * 20_000, "万" * 20_000, "三年" * 5_000, "，" * 20_000, "波动" * 10_000)
+    assert time.monotonic() - begun < 10
