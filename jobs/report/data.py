@@ -1,0 +1,128 @@
+"""Reads a night's figures from the fact tables; Spark aggregates, only small results come back."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import fields
+
+from pyspark.sql import functions as F
+
+from jobs.cascade import TagTrust
+from jobs.labelling.decide import CANNOT_TELL, NONE
+from jobs.report.night import MICRO, Flow, Night, Provenance, Score, TagUse
+from jobs.storage import Tables, check_ds
+
+
+def collect_night(tables: Tables, ds: str) -> Night:
+    """Everything that report, MLflow and summary say about night `ds`.
+
+    Raises:
+        InputError: a table lacks this night, naming the stage's table that must be written first.
+    """
+    check_ds(ds)
+    uses, provenance = _labels(tables, ds)
+    scores, trend = _scores(tables, ds)
+    return Night(ds, _flow(tables, ds), uses, provenance, scores, trend, _trust(tables, ds), _gold(tables, ds))
+
+
+def _flow(tables: Tables, ds: str) -> Flow:
+    channels = {
+        row["channel"]: row["count"] for row in tables.read("conversations", ds).groupBy("channel").count().collect()
+    }
+    quarantine = {
+        row["reason"]: row["count"] for row in tables.read("quarantine", ds).groupBy("reason").count().collect()
+    }
+    status: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    outcomes = tables.read("label_outcomes", ds)
+    late = (F.col("conversation_ds") < ds).alias("late")
+    for row in outcomes.groupBy("status", "reason", "llm_asked", late).count().collect():
+        number = row["count"]
+        status[row["status"]] += number
+        if row["status"] != "labelled":
+            reasons[row["reason"] or "unknown"] += number
+        if row["late"]:
+            counts["carried"] += number
+        if row["llm_asked"] and row["status"] == "labelled":
+            counts["llm_labelled"] += number
+    answers = _answers(tables, ds)
+    return Flow(
+        conversations=sum(channels.values()),
+        channels=_largest_first(channels),
+        quarantine=_largest_first(quarantine),
+        carried=counts["carried"],
+        labelled=status["labelled"],
+        llm_labelled=counts["llm_labelled"],
+        pending=status["pending"],
+        dead=status["dead"],
+        tagged=answers["tagged"],
+        no_tag=answers["none"],
+        undecided=answers["undecided"],
+        reasons=_largest_first(reasons),
+    )
+
+
+def _answers(tables: Tables, ds: str) -> Counter[str]:
+    key = ["conversation_id", "conversation_ds"]
+    # A conversation that waits for the LLM may already have tags, but it is not concluded.
+    labelled = tables.read("label_outcomes", ds).where(F.col("status") == "labelled").select(*key)
+    tag = F.col("tag_id")
+    conversations = (
+        tables.read("labels", ds)
+        .join(labelled, key)
+        .groupBy(*key)
+        .agg(F.max(~tag.isin(NONE, CANNOT_TELL)).alias("tagged"), F.max(tag == NONE).alias("none"))
+    )
+    answers: Counter[str] = Counter()
+    for row in conversations.groupBy("tagged", "none").count().collect():
+        answers["tagged" if row["tagged"] else "none" if row["none"] else "undecided"] += row["count"]
+    return answers
+
+
+def _labels(tables: Tables, ds: str) -> tuple[dict[str, TagUse], Provenance]:
+    groups = (
+        tables.read("labels", ds)
+        .groupBy("tag_id", "labeller", "model", "prompt_hash", "taxonomy_version")
+        .agg(F.count("*").alias("n"), F.sum("confidence").alias("confidence"))
+        .collect()
+    )
+    by: dict[str, Counter[str]] = defaultdict(Counter)
+    confidence: Counter[str] = Counter()
+    for row in groups:
+        if row["tag_id"] not in (NONE, CANNOT_TELL):
+            by[row["tag_id"]][row["labeller"]] += row["n"]
+            confidence[row["tag_id"]] += row["confidence"]
+    uses = {tag: TagUse(count["student"], count["llm"], confidence[tag] / count.total()) for tag, count in by.items()}
+    provenance = Provenance(
+        student_models=tuple(sorted({row["model"] for row in groups if row["labeller"] == "student"})),
+        llm_models=tuple(sorted({row["model"] for row in groups if row["labeller"] == "llm"})),
+        prompt_hashes=tuple(sorted({row["prompt_hash"] for row in groups if row["prompt_hash"]})),
+        taxonomy_versions=tuple(sorted({row["taxonomy_version"] for row in groups})),
+    )
+    return uses, provenance
+
+
+def _scores(tables: Tables, ds: str) -> tuple[tuple[Score, ...], tuple[Score, ...]]:
+    tables.read("scores", ds)
+    micro = (F.col("labeller") == "cascade") & (F.col("split") == "test") & (F.col("tag_id") == MICRO)
+    wanted = tables.read_all("scores", until=ds).where((F.col("ds") == ds) | micro)
+    names = [field.name for field in fields(Score)]
+    found = [Score(**{name: row[name] for name in names}) for row in wanted.orderBy("ds", "tag_id").collect()]
+    trend = [s for s in found if (s.labeller, s.split, s.tag_id) == ("cascade", "test", MICRO)]
+    return tuple(s for s in found if s.ds == ds), tuple(trend)
+
+
+def _trust(tables: Tables, ds: str) -> dict[str, TagTrust]:
+    names = [field.name for field in fields(TagTrust)]
+    return {
+        row["tag_id"]: TagTrust(**{name: row[name] for name in names}) for row in tables.read("llm_trust", ds).collect()
+    }
+
+
+def _gold(tables: Tables, ds: str) -> dict[str, int]:
+    return {row["split"]: row["count"] for row in tables.read("gold", ds).groupBy("split").count().collect()}
+
+
+def _largest_first(counts: dict[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
