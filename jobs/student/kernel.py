@@ -16,7 +16,7 @@ from scipy import linalg, sparse
 
 from jobs.student.features import Features
 
-LANDMARKS = 6_000
+LANDMARKS = 10_000
 BIAS = 0.3
 WIDTH = 0.5
 CHUNK = 512

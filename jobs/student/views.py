@@ -29,7 +29,7 @@ from jobs.taxonomy import Taxonomy
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-CANDIDATES = ((0.1, 1.0), (0.1, 2.0), (0.3, 2.0), (0.3, 4.0))
+CANDIDATES = ((0.1, 1.0), (0.1, 2.0), (0.1, 4.0), (0.3, 4.0), (0.3, 8.0))
 """(ridge, factor on the embedding of the row's own words)."""
 CHOOSE_ROWS = 2_000
 SHARPNESS = 4.0

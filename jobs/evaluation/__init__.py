@@ -1,0 +1,1 @@
+"""Measuring Dongcha on labelled data that people bring."""

@@ -1,0 +1,60 @@
+"""The yardstick: one-vs-rest logistic regression over TF-IDF, as anybody would start; no embeddings, no tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from jobs.conversation import Conversation
+from jobs.errors import InputError
+from jobs.student.features import is_chinese
+from jobs.student.training import gold_matrix
+
+Array = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+def _vectorizer(texts: Sequence[str]) -> TfidfVectorizer:
+    """Words and pairs of words; characters to four at a time where the texts are Chinese."""
+    if is_chinese(texts):
+        return TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True)
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+
+
+def baseline(
+    train: Sequence[Conversation], test: Sequence[Conversation], tags: Sequence[str], seed: int
+) -> tuple[Array, Bools]:
+    """(n, t) probabilities and decisions (at 0.5; the best tag where training data has exactly one a conversation).
+
+    Classes are weighted by their inverse frequency: without that, rare tags would hardly ever reach 0.5.
+
+    Raises:
+        InputError: `train` has no labelled conversation.
+    """
+    labelled = [c for c in train if c.labels is not None]
+    if not labelled:
+        raise InputError("training data: no conversation has labels")
+    gold = gold_matrix(labelled, tags)
+    texts = [c.customer_text for c in labelled]
+    vectorizer = _vectorizer(texts)
+    try:
+        features = sparse.csr_matrix(vectorizer.fit_transform(texts))
+    except ValueError as error:
+        raise InputError(f"training data: the customers' turns hold no words ({error})") from error
+    unseen = vectorizer.transform([c.customer_text for c in test])
+    probabilities = np.zeros((len(test), len(tags)))
+    for tag in range(len(tags)):
+        positives = int(gold[:, tag].sum())
+        if positives == len(gold):
+            probabilities[:, tag] = 1.0
+        elif positives:
+            model = LogisticRegression(C=10.0, solver="liblinear", class_weight="balanced", random_state=seed)
+            probabilities[:, tag] = model.fit(features, gold[:, tag]).predict_proba(unseen)[:, 1]
+    if (gold.sum(axis=1) == 1).all() and len(tags) > 1:
+        return probabilities, np.eye(len(tags), dtype=np.bool_)[probabilities.argmax(axis=1)]
+    return probabilities, probabilities >= 0.5

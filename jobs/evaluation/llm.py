@@ -1,0 +1,165 @@
+"""The LLM as a labeller of `evaluate`: alone, or where the student is unsure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.cascade import TagTrust, combine, llm_trust, unsure
+from jobs.conversation import Conversation
+from jobs.errors import InputError, ServerError
+from jobs.evaluation.job import Job
+from jobs.llm.client import LlmClient
+from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
+from jobs.llm.profiles import load_profile
+from jobs.llm.server import server_status
+from jobs.student.model import Student
+from jobs.student.training import gold_matrix
+from jobs.taxonomy import Example, Tag, Taxonomy
+
+Array = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+HELD_OUT_SHARE = 0.25
+MOST_HELD_OUT = 200
+EXAMPLES_A_TAG = 3
+EXAMPLE_CHARS = 120
+UNKNOWN_CONFIDENCE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class LlmAnswers:
+    """n conversations x t tags; rows that are not `answered` hold zeros."""
+
+    probabilities: Array
+    decisions: Bools
+    answered: Bools
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeResult:
+    """What the cascade decided, and whom it trusts with each tag."""
+
+    probabilities: Array
+    decisions: Bools
+    requests: int
+    asked: int
+    trust: tuple[TagTrust, ...]
+
+
+def taxonomy_from_labels(train: Sequence[Conversation], tags: Sequence[str]) -> Taxonomy:
+    """A makeshift taxonomy: each label with a few short training texts that carry it, fewest other labels first."""
+    found: list[Tag] = []
+    for tag in tags:
+        carriers = [c for c in train if tag in (c.labels or ()) and c.customer_text.strip()]
+        carriers.sort(key=lambda c: (len(c.labels or ()), len(c.customer_text)))
+        texts = [c.customer_text.replace("\n", " ")[:EXAMPLE_CHARS] for c in carriers[:EXAMPLES_A_TAG]]
+        name = tag.replace("_", " ")
+        definition = f"{name}: " + " / ".join(texts) if texts else name
+        found.append(Tag(tag, name, definition, examples=tuple(Example(text) for text in texts)))
+    language = next((c.lang for c in train if c.lang), "en")
+    return Taxonomy("labels-seen", 1, tuple(found), language=language)
+
+
+def _bare(conversations: Sequence[Conversation]) -> list[Conversation]:
+    return [replace(c, labels=None, turn_labels=None) for c in conversations]
+
+
+def llm_alone(job: Job) -> LlmAnswers:
+    """The LLM labels all of TEST; TRAIN only lends examples where there is no taxonomy.
+
+    Raises:
+        ServerError: see `_ask`.
+    """
+    return _ask(job, job.test, "LLM")
+
+
+def _ask(job: Job, conversations: Sequence[Conversation], what: str) -> LlmAnswers:
+    """Label conversations with the LLM server of the settings' profile.
+
+    Raises:
+        ServerError: the server is not up, or not a single conversation got a usable answer.
+    """
+    tags, settings = job.tags, job.settings
+    shape = (len(conversations), len(tags))
+    if not conversations:
+        return LlmAnswers(np.zeros(shape), np.zeros(shape, np.bool_), np.zeros(0, np.bool_), 0)
+    status = server_status(settings)
+    if status.state != "up":
+        raise ServerError(f"no LLM server at {status.base_url} ({status.detail}): run `python -m jobs serve up` first")
+    profile = load_profile(settings)
+    taxonomy = job.taxonomy or taxonomy_from_labels(job.train, tags)
+    prompt = LabelPrompt(taxonomy, profile, tags=tags)
+
+    async def ask_all() -> tuple[list[LabelOutcome], int]:
+        async with LlmClient(profile, settings.llm) as client:
+            found = await label_conversations(client, prompt, _bare(conversations), partial(job.progress, what))
+            return found, client.usage.requests
+
+    outcomes, requests = asyncio.run(ask_all())
+    place = {tag: i for i, tag in enumerate(tags)}
+    probabilities, decisions = np.zeros(shape), np.zeros(shape, np.bool_)
+    answered = np.array([outcome.answer is not None for outcome in outcomes], np.bool_)
+    for row, outcome in enumerate(outcomes):
+        for answer in outcome.answer.tags if outcome.answer else ():
+            decisions[row, place[answer.tag]] = True
+            probabilities[row, place[answer.tag]] = outcome.confidence.get(answer.tag, UNKNOWN_CONFIDENCE)
+    if not answered.any():
+        failure = next((o.failure for o in outcomes if o.failure), None)
+        raise ServerError(f"the LLM gave no usable answer at all ({failure.kind if failure else 'no reason'})")
+    return LlmAnswers(probabilities, decisions, answered, requests)
+
+
+def hold_out(train: Sequence[Conversation], seed: int) -> tuple[list[Conversation], list[Conversation]]:
+    """(rest, held out) of the labelled conversations: those whose `split` is `calibration` if there are any, else a
+    seeded quarter, 200 at most."""
+    labelled = [c for c in train if c.labels is not None]
+    held = {i for i, c in enumerate(labelled) if c.split == "calibration"}
+    if not held or len(held) == len(labelled):
+        size = min(MOST_HELD_OUT, round(len(labelled) * HELD_OUT_SHARE))
+        held = set(np.random.default_rng(seed).permutation(len(labelled))[:size].tolist())
+    if not held:
+        raise InputError("training data: too few labelled conversations to hold some out for comparing the labellers")
+    return [c for i, c in enumerate(labelled) if i not in held], [labelled[i] for i in sorted(held)]
+
+
+def _student(job: Job, train: Sequence[Conversation]) -> Student:
+    return Student.fit(
+        train,
+        job.tags,
+        taxonomy=job.taxonomy,
+        settings=job.settings.student,
+        embedder=job.embedder,
+        progress=job.progress,
+    )
+
+
+def cascade(job: Job) -> CascadeResult:
+    """The student decides where it is sure; elsewhere the LLM does, for the tags on which it was better on held-out
+    training conversations. There a student that has not seen them is compared with it; the one that labels TEST then
+    learns from all of TRAIN. TEST plays no part in whom to trust.
+    """
+    test, settings = job.test, job.settings
+    rest, held = hold_out(job.train, settings.student.seed)
+    half = _student(job, rest).predict(held)
+    llm = _ask(job, held, "LLM on held-out training data")
+    trust = llm_trust(job.tags, gold_matrix(held, job.tags), half.decisions, llm.decisions, llm.answered)
+    decides = np.array([entry.llm_decides for entry in trust], np.bool_)
+    student = _student(job, job.train).predict(test, job.progress)
+    low, high = settings.label.unsure_low, settings.label.unsure_high
+    asked = unsure(student.probabilities, low, high) & decides
+    rows = np.flatnonzero(asked.any(axis=1))
+    answers = _ask(job, [test[i] for i in rows.tolist()], "LLM")
+    shape = student.decisions.shape
+    answered, said, confidence = np.zeros(len(test), np.bool_), np.zeros(shape, np.bool_), np.zeros(shape)
+    answered[rows], said[rows], confidence[rows] = answers.answered, answers.decisions, answers.probabilities
+    decisions = combine(student.decisions, said, answered, asked, decides)
+    by_llm = asked & answered[:, np.newaxis]
+    probabilities = np.where(by_llm, confidence, student.probabilities)
+    return CascadeResult(probabilities, decisions, llm.requests + answers.requests, len(rows), tuple(trust))
