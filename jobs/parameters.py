@@ -21,6 +21,7 @@ _EVIDENCE_BONUS = 3.0
 _STEP_COST = 0.5
 _PERIOD_COST = 2.5
 _FLOOR = -4.0
+_RISK_REACH = 2  # turns: what is said about risk farther away is about other money
 Found = TypeVar("Found")
 
 __all__ = ["NAMES", "IntentParameters", "extract_parameters", "saves_periodically"]
@@ -73,7 +74,8 @@ def _horizon(turns: Sequence[str], distances: Sequence[int], on: date | None) ->
 
 
 def _nearest(turns: Sequence[str], distances: Sequence[int], read: Callable[[str], Found | None]) -> Found | None:
-    for place in sorted(range(len(turns)), key=lambda i: (distances[i], i)):
+    reach = [i for i in range(len(turns)) if distances[i] <= _RISK_REACH]
+    for place in sorted(reach, key=lambda i: (distances[i], i)):
         found = read(turns[place])
         if found is not None:
             return found

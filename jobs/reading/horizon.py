@@ -11,7 +11,7 @@ from jobs.reading.numerals import NUMBER, parse_number
 
 DAYS_A_MONTH = 30.44
 # Without words like 还有 or 以后 a duration counts only in an evidence turn, as a date does; a duration goes first.
-_NO_CUE, _DATE_CUE = -3.4, -3.5
+_NO_CUE, _DATE_CUE = -3.6, -3.7
 _UNIT_MONTHS = {"年": 12.0, "月": 1.0, "周": 7 / DAYS_A_MONTH, "天": 1 / DAYS_A_MONTH}
 _DURATION = re.compile(
     rf"(?<![0-9A-Za-z.第每二零])(?:(?:(?P<low>{NUMBER})\s?个?(?P<lowunit>年|月)?(?:-|–|—|~|～|到|至)\s?)?(?P<number>{NUMBER}))"
@@ -38,7 +38,10 @@ _WHEN_BEFORE = re.compile(
 _WHEN_AFTER = re.compile(
     r"^(?:后|以后|之后|过后|左右|内|以内|之内|不动|不用|要用|用|吧|再|就|走|出国|上大学|退休|放|的时间|later|horizon)"
 )
-_NEVER = re.compile(r"^(?:的?房贷|的?贷款|工龄|保修|合同|的?账龄)")
+_NEVER = re.compile(
+    # when something else comes due, or an age of a contract
+    r"^[^，。,;；\s]{0,3}(?:到期|到账|到日子|解禁|兑付|发(?:钱|薪|工资|奖|放)|下来)|^(?:的?房贷|的?贷款|工龄|保修|合同|的?账龄)"
+)
 
 _MONTH = r"(?P<month>1[0-2]|[1-9]|十[一二]?|[一二三四五六七八九])月(?!供|薪|月|入)"
 _DAY = (
@@ -158,7 +161,7 @@ def _dates(text: str, on: date) -> list[Horizon]:
     for match in _DATE.finditer(text):
         target = _target(match, on)
         after = text[match.end() : match.end() + 14]
-        if target is None or target <= on or not _DEADLINE_AFTER.match(after):
+        if target is None or target <= on or _NEVER.match(after) or not _DEADLINE_AFTER.match(after):
             continue
         found.append(Horizon(months_until(on, target), match.group(0).strip(), match.start(), _DATE_CUE))
     return found
