@@ -1,0 +1,179 @@
+"""Embedding cache, kernel machine and calibration by themselves."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import sparse
+
+from jobs.conversation import Conversation, Turn
+from jobs.errors import InputError
+from jobs.student import embed, kernel
+from jobs.student.calibrate import choose_thresholds, fit_calibrator
+from jobs.student.embed import DIM, Embedder, EmbeddingCache, clean
+from jobs.student.features import Features, turn_rows
+from jobs.student.kernel import KernelRidge
+from jobs.student.views import evidence_labels, taxonomy_examples
+from jobs.taxonomy import Example, Tag, Taxonomy
+
+
+class CountingEngine:
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def query(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        self.seen += texts
+        return np.array([[len(t)] * DIM for t in texts], dtype=np.float32)
+
+
+def test_each_distinct_text_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = CountingEngine()
+    monkeypatch.setattr(embed, "_engine", lambda threads: engine)
+    steps: list[tuple[int, int]] = []
+    one = Embedder(tmp_path / "e.sqlite").embed(["aa", "b", "aa"], lambda done, total: steps.append((done, total)))
+    assert sorted(engine.seen) == ["aa", "b"]
+    assert one[:, 0].tolist() == [2, 1, 2]
+    assert steps == [(0, 2), (2, 2)]
+    two = Embedder(tmp_path / "e.sqlite").embed(["b", "ccc"])
+    assert sorted(engine.seen) == ["aa", "b", "ccc"]
+    assert two[:, 0].tolist() == [1, 3]
+
+
+def test_cached_and_fresh_are_the_same_and_near_in_meaning(tmp_path: Path) -> None:
+    texts = ["理财到期了怎么办", "我的存单到期了", "今天天气真好"]
+    fresh = Embedder(tmp_path / "e.sqlite", threads=1).embed(texts)
+    cached = Embedder(tmp_path / "e.sqlite", threads=1).embed(texts)
+    assert (fresh == cached).all()
+    assert fresh[0] @ fresh[1] > fresh[0] @ fresh[2]
+
+
+def _write(path: Path, worker: int) -> None:
+    cache = EmbeddingCache(path)
+    for i in range(20):
+        keys = [bytes([worker, i, j]) for j in range(5)]
+        cache.put([*keys, b"shared"], np.full((6, DIM), worker, dtype=np.float32))
+        assert len(cache.get(keys)) == 5
+
+
+def test_many_processes_may_write_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "e.sqlite"
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_write, args=(path, worker)) for worker in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert (
+        len(EmbeddingCache(path).get([bytes([w, i, j]) for w in range(3) for i in range(20) for j in range(5)])) == 300
+    )
+
+
+def test_broken_cache_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "e.sqlite"
+    path.write_bytes(b"this is no database, not at all" * 100)
+    with pytest.raises(InputError, match=r"e\.sqlite"):
+        EmbeddingCache(path).get([b"x"])
+
+
+def test_clean_bounds_and_mends() -> None:
+    assert clean("a\x00b") == "a b"
+    assert clean("\ud800") == "?"
+    assert len(clean("x" * 1_000_000)) < 3_100
+
+
+def _problem(rows: int) -> tuple[Features, npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    rng = np.random.default_rng(0)
+    dense = (rng.normal(size=(rows, 8)) / 3).astype(np.float32)
+    lexical = sparse.csr_matrix((rng.random((rows, 30)) < 0.2).astype(np.float32) / 3)
+    targets = np.sign(np.stack([dense[:, 0], dense[:, 1] + dense[:, 2]], axis=1)).astype(np.float64)
+    return Features(lexical, (dense,)), targets, np.repeat(np.arange(rows // 3 + 1), 3)[:rows].astype(np.int64)
+
+
+@pytest.mark.parametrize("landmarks", [10_000, 60])
+def test_left_out_scores_equal_refits(landmarks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "LANDMARKS", landmarks)
+    features, targets, groups = _problem(61)
+    scores = KernelRidge(0.3, [1.0]).fit(features, targets, groups, seed=1)
+    monkeypatch.setattr(kernel, "LANDMARKS", 10_000)
+    errors = []
+    for group in (0, 7, 20):
+        inside = groups == group
+        rest = KernelRidge(0.3, [1.0])
+        keep = np.flatnonzero(~inside)
+        rest.fit(features.take(keep), targets[keep], groups[keep], seed=1)
+        errors.append(np.abs(rest.predict(features.take(np.flatnonzero(inside))) - scores[inside]).max())
+    # With 60 of 61 rows as landmarks the left-out group still lends its rows as places, not as targets.
+    assert max(errors) < (1e-4 if landmarks == 10_000 else 0.1)
+
+
+def test_kernel_learns_what_is_not_linear() -> None:
+    features, _, _ = _problem(800)
+    xor = np.sign(features.dense[0][:, :1] * features.dense[0][:, 1:2]).astype(np.float64)
+    machine = KernelRidge(0.1, [4.0])
+    machine.fit(features.take(np.arange(700)), xor[:700], np.arange(700), seed=1)
+    right = np.sign(machine.predict(features.take(np.arange(700, 800)))) == xor[700:]
+    assert right.mean() > 0.7
+
+
+def test_probabilities_are_calibrated() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.normal(size=(1, 4_000, 3))
+    truth = rng.random((4_000, 3)) < 1 / (1 + np.exp(-(3 * scores[0] - 1)))
+    calibrator = fit_calibrator(scores, truth, exclusive=False)
+    assert calibrator.slopes[0] == pytest.approx(3, abs=0.2)
+    probabilities = calibrator.probabilities(scores)
+    middle = (probabilities > 0.4) & (probabilities < 0.6)
+    assert truth[middle].mean() == pytest.approx(0.5, abs=0.05)
+    exclusive = fit_calibrator(scores, np.eye(3, dtype=bool)[scores[0].argmax(axis=1)], exclusive=True)
+    assert np.allclose(exclusive.probabilities(scores).sum(axis=1), 1)
+
+
+def test_thresholds_of_rare_tags_stay_with_the_common_one() -> None:
+    rng = np.random.default_rng(2)
+    probabilities = rng.random((1_000, 3))
+    truth = probabilities > np.array([0.3, 0.7, 0.5])
+    truth[:, 2] = False
+    truth[:3, 2] = True
+    found = choose_thresholds(probabilities, truth)
+    assert found[0] < found[2] < found[1]
+
+
+def test_turn_rows_know_their_neighbours() -> None:
+    said = [
+        ("agent", "a0"),
+        ("customer", "c1"),
+        ("agent", "a2"),
+        ("agent", "a3"),
+        ("customer", "c4"),
+        ("advisor", "a5"),
+    ]
+    rows = turn_rows(Conversation("x", tuple(Turn(*pair) for pair in said)), 5)
+    assert [(row.owner, row.turn) for row in rows] == [(5, 1), (5, 4)]
+    assert rows[0].texts == ("c1", "a0", "a2", "", "c4")
+    assert rows[1].texts == ("c4", "a2 a3", "a5", "c1", "")
+
+
+def test_conversations_with_missing_evidence_teach_no_turns() -> None:
+    turns = (Turn("customer", "x"), Turn("agent", "y"))
+    assert evidence_labels(Conversation("a", turns, ("t",), ((), ("t",))), ["t"]) is None
+    whole = evidence_labels(Conversation("a", turns, ("t",), (("t", "other"), ())), ["t"])
+    assert whole is not None
+    assert whole.tolist() == [[True]]
+
+
+def test_examples_cut_from_unknown_conversations_are_left_out() -> None:
+    one = Tag(
+        "fee",
+        "费",
+        "问费用",
+        exclude=("问收益（yield_q）", "闲聊"),
+        examples=(Example("k", "known", 1), Example("u", "test", 1)),
+    )
+    found = taxonomy_examples(Taxonomy("t", 1, (one, Tag("yield_q", "益", "问收益"))), ["fee", "yield_q"], {"known"})
+    assert found.texts == ("问费用", "k", "问收益", "闲聊", "问收益")
+    assert found.tags.tolist() == [[True, False], [True, False], [False, True], [False, False], [False, True]]
