@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from night_facts import DS, MISSED_TEXT, TAGS, TEST_TEXT, WRONG_QUOTE, Facts
@@ -242,3 +244,22 @@ def test_reliability_counts_every_answer_once() -> None:
     bins = reliability([(0.5, True), (0.59, False), (0.95, True), (1.0, True), (0.2, False)])
     assert [(b.low, b.high, b.tags, b.right) for b in bins] == [(0.0, 0.5, 1, 0), (0.5, 0.6, 2, 1), (0.9, 1.0, 2, 2)]
     assert bins[1].confidence == pytest.approx(0.545)
+
+
+@pytest.mark.spark
+def test_the_notebook_runs(nights: tuple[Tables, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    monkeypatch.setenv("DONGCHA_VAR", str(nights[1].var))
+    monkeypatch.chdir(PROJECT / "notebooks")
+    notebook = json.loads((PROJECT / "notebooks" / "tag_quality.ipynb").read_text("utf-8"))
+    names: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            exec("".join(cell["source"]), names)
+    assert names["DS"] == DS
+    assert len(names["tags"]) == len(TAGS)
+    assert len(names["micro"]) == 2
+    assert 0 < names["answers"]["right"].mean() < 1
