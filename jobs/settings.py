@@ -110,6 +110,16 @@ class SampleSettings(_Section):
     seed: int = 17
 
 
+class ProfileSettings(_Section):
+    """How facts are folded: a tag or a pot of money not said again for `tag_days` nights lapses.
+
+    Of several tags about the same money, one of `purposes` names the pot; the others say how it is to be held.
+    """
+
+    tag_days: int = Field(default=90, ge=1)
+    purposes: tuple[str, ...] = ("retirement", "child_education", "home_purchase", "protection", "inheritance")
+
+
 class PublishSettings(_Section):
     """The CRM's database, an SQLAlchemy URL; the default is SQLite under `var`."""
 
@@ -132,6 +142,7 @@ class Settings(BaseSettings):
     label: LabelSettings = LabelSettings()
     gate: GateSettings = GateSettings()
     sample: SampleSettings = SampleSettings()
+    profile: ProfileSettings = ProfileSettings()
     publish: PublishSettings = PublishSettings()
 
     @classmethod

@@ -1,0 +1,63 @@
+"""Stage profile: facts up to a night, folded into the four tables that go to the CRM.
+
+Nothing is carried over from the night before: the tables can be rebuilt from facts at any time, and an old night run
+again changes that night alone. Customers are those that `identities` knows on this night.
+"""
+
+from __future__ import annotations
+
+from pyspark import StorageLevel
+
+from jobs.errors import InputError
+from jobs.profiling.facts import contacts, tagged_contacts
+from jobs.profiling.history import profiles, tag_history, timeline
+from jobs.profiling.intents import investment_intents
+from jobs.settings import Settings
+from jobs.storage import Tables, check_ds
+from jobs.taxonomy import load_taxonomy
+
+PROFILE_TABLES = ("customer_profile", "customer_tags", "customer_timeline", "investment_intents")
+
+
+def profile(tables: Tables, settings: Settings, ds: str) -> dict[str, int]:
+    """Write night `ds` of the profile tables; returns rows a table.
+
+    With `gate.unproven: withhold`, tags that are not proven on gold reach none of the four tables.
+
+    Raises:
+        InputError: `conversations`, `identities`, `labels` or, to withhold, `scores` of this night is missing.
+        GateError: a conversation belongs to no customer.
+    """
+    withhold = settings.gate.unproven == "withhold"
+    # Without scores everything would be unproven, and withholding would empty the CRM in silence.
+    for name in ("conversations", "identities", "labels", *(("scores",) if withhold else ())):
+        if not tables.exists(name, check_ds(ds)):
+            raise InputError(f"profile {ds}: table {name} has no complete night {ds}: run the stage that writes it")
+    taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    moments = [tag.id for tag in taxonomy.tags if tag.kind == "mot"]
+    intent_tags = [tag.id for tag in taxonomy.tags if tag.kind == "intent"]
+    days, purposes = settings.profile.tag_days, settings.profile.purposes
+
+    people = contacts(tables, ds).persist(StorageLevel.MEMORY_AND_DISK)
+    tagged = tagged_contacts(tables, people, ds, withhold=withhold)
+    tagged = tagged.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        frames = {
+            "customer_tags": tag_history(tagged, ds, days),
+            "customer_timeline": timeline(tagged, moments),
+            "investment_intents": investment_intents(tagged, intent_tags, purposes, days),
+        }
+        counts = {name: tables.write(name, frame, ds) for name, frame in frames.items()}
+        newest = profiles(
+            people,
+            history=tables.read("customer_tags", ds),
+            events=tables.read("customer_timeline", ds),
+            intents=tables.read("investment_intents", ds),
+            ds=ds,
+            tag_days=days,
+        )
+        counts["customer_profile"] = tables.write("customer_profile", newest, ds)
+    finally:
+        tagged.unpersist()
+        people.unpersist()
+    return {name: counts[name] for name in PROFILE_TABLES}

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.errors import GateError, InputError
+from jobs.profile import PROFILE_TABLES, profile
+from jobs.profiling.pots import Mention, fold_pots
+from jobs.quality import check_table
+from jobs.settings import Settings
+from jobs.storage import Tables
+from tests.profile_facts import (
+    FIRST,
+    SECOND,
+    THIRD,
+    Tag,
+    Talk,
+    customer,
+    money,
+    rows_of,
+    write_labels,
+    write_night,
+    write_scores,
+)
+
+PURPOSES = ("retirement", "child_education", "home_purchase", "protection", "inheritance")
+ORDER = ("retirement", "child_education", "home_purchase", "growth", "preservation", "liquidity", "inheritance")
+
+
+def mention(talk: str, night: str, tag: str, amount: float | None = None, **values: Any) -> Mention:
+    defaults: dict[str, Any] = {"party_key": "p", "confidence": 0.9, "quality": "met", "turns": frozenset({1})}
+    return Mention(
+        conversation_id=talk,
+        night=night,
+        when=f"{night}T09:00:00",
+        tag_id=tag,
+        rank=ORDER.index(tag),
+        amount=amount,
+        currency="CNY" if amount is not None else None,
+        **(defaults | values),
+    )
+
+
+def pots(*mentions: Mention) -> list[tuple[str, float | None, set[str], int]]:
+    folded = fold_pots(mentions, PURPOSES, 90)
+    return [(pot.first.tag_id, pot.amount, pot.also, pot.mentions) for pot in folded]
+
+
+def test_purpose_names_the_pot_and_the_way_of_holding_stands_beside_it() -> None:
+    found = pots(
+        mention("a", FIRST, "preservation", 300_000, turns=frozenset({7})),
+        mention("a", FIRST, "child_education", 300_000, turns=frozenset({3})),
+    )
+    assert found == [("child_education", 300_000, {"preservation"}, 1)]
+
+
+def test_shared_evidence_is_the_same_money_when_one_amount_is_unknown() -> None:
+    assert pots(mention("a", FIRST, "preservation"), mention("a", FIRST, "child_education", 300_000)) == [
+        ("child_education", 300_000, {"preservation"}, 1)
+    ]
+    apart = mention("a", FIRST, "preservation", turns=frozenset({5}))
+    assert len(pots(apart, mention("a", FIRST, "child_education", 300_000))) == 2
+
+
+def test_different_amounts_and_different_purposes_are_different_pots() -> None:
+    assert len(pots(mention("a", FIRST, "preservation", 5e5), mention("a", FIRST, "child_education", 3e5))) == 2
+    assert len(pots(mention("a", FIRST, "inheritance", 5e5), mention("a", FIRST, "child_education", 5e5))) == 2
+
+
+def test_without_a_purpose_the_taxonomy_decides() -> None:
+    assert pots(mention("a", FIRST, "liquidity", 5e5), mention("a", FIRST, "growth", 5e5)) == [
+        ("growth", 5e5, {"liquidity"}, 1)
+    ]
+
+
+def test_a_pot_spoken_of_again_keeps_its_id_and_takes_the_newest_known_values() -> None:
+    first = mention("a", FIRST, "growth", horizon_months=36.0, risk_preference="high")
+    second = mention("b", SECOND, "growth", 300_000, horizon_months=24.0)
+    [before], [after] = fold_pots([first], PURPOSES, 90), fold_pots([second, first], PURPOSES, 90)
+    assert after.intent_id == before.intent_id
+    assert (after.amount, after.horizon_months, after.risk_preference) == (300_000, 24.0, "high")
+    assert after.needed_by == "2028-11-18"
+    assert (after.first.night, after.last.night, after.mentions) == (FIRST, SECOND, 2)
+
+
+def test_conflicting_amount_or_a_long_silence_opens_a_new_pot() -> None:
+    assert len(pots(mention("a", FIRST, "growth", 3e5), mention("b", SECOND, "growth", 5e5))) == 2
+    dollars = mention("b", SECOND, "growth", 3e5)
+    assert len(fold_pots([mention("a", FIRST, "growth", 3e5), dollars], PURPOSES, 90)) == 1
+    assert len(pots(mention("a", "2026-01-01", "growth", 3e5), mention("b", "2026-04-02", "growth", 3e5))) == 2
+    assert len(pots(mention("a", "2026-01-01", "growth", 3e5), mention("b", "2026-04-01", "growth", 3e5))) == 1
+
+
+def test_a_known_amount_goes_to_the_pot_with_that_amount() -> None:
+    found = pots(
+        mention("a", FIRST, "growth", 3e5),
+        mention("b", SECOND, "growth", 5e5),
+        mention("c", THIRD, "growth", 3e5),
+        mention("d", "2026-11-21", "growth"),
+    )
+    assert found == [("growth", 3e5, set(), 3), ("growth", 5e5, set(), 1)]
+
+
+def test_a_way_of_holding_said_alone_later_joins_the_pot_it_stands_beside() -> None:
+    found = pots(
+        mention("a", FIRST, "preservation", 3e5),
+        mention("a", FIRST, "child_education", 3e5),
+        mention("b", SECOND, "preservation", 3e5),
+    )
+    assert found == [("child_education", 3e5, {"preservation"}, 2)]
+
+
+TALKS = (
+    Talk(
+        "t1",
+        "li-wecom",
+        (
+            Tag("child_education", 0.8, (1,), money(300_000.0, horizon_months=36.0)),
+            Tag("preservation", 0.7, (2,), money(300_000.0)),
+            Tag("maturity", 0.95, (0, 1)),
+        ),
+    ),
+    Talk("t2", "wang", (Tag("cannot_tell", turns=()),), channel="phone"),
+    Talk("t3", "chen"),
+)
+PEOPLE = {"li-wecom": "li-wecom", "wang": "wang", "chen": "chen"}
+LATER = (Talk("t4", "li-app", (Tag("child_education", 0.9, (0,), money()), Tag("complaint")), channel="app"),)
+MERGED = PEOPLE | {"li-app": "li-wecom"}
+
+
+def test_the_four_tables_of_a_night(tables: Tables, settings: Settings) -> None:
+    write_night(tables, FIRST, TALKS, PEOPLE)
+    write_night(tables, SECOND, LATER, MERGED)
+    write_scores(tables, SECOND, {"child_education": "met", "maturity": "below"})
+    counts = profile(tables, settings, SECOND)
+    assert counts == {"customer_profile": 3, "customer_tags": 4, "customer_timeline": 2, "investment_intents": 1}
+
+    li = next(r for r in rows_of(tables, "customer_profile", SECOND) if r["customer_id"] == customer("li-wecom"))
+    assert li == {
+        "customer_id": customer("li-wecom"),
+        "first_contact": FIRST,
+        "last_contact": SECOND,
+        "conversations": 2,
+        "channels": "app,wecom",
+        "tags": "child_education,complaint,maturity,preservation",
+        "open_intents": 1,
+        "last_mot": "complaint",
+        "last_mot_at": SECOND,
+        "advisor_id": "A-t4",
+    }
+    chen = next(r for r in rows_of(tables, "customer_profile", SECOND) if r["customer_id"] == customer("chen"))
+    assert (chen["tags"], chen["open_intents"], chen["last_mot"]) == ("", 0, None)
+
+    education = next(r for r in rows_of(tables, "customer_tags", SECOND) if r["tag_id"] == "child_education")
+    assert (education["valid_from"], education["last_seen"], education["valid_to"]) == (FIRST, SECOND, None)
+    assert (education["times"], education["confidence"], education["quality"]) == (2, 0.9, "met")
+
+    maturity = next(r for r in rows_of(tables, "customer_timeline", SECOND) if r["tag_id"] == "maturity")
+    assert (maturity["happened_at"], maturity["evidence"]) == (f"{FIRST}T09:00:00Z", "第0句 … 第1句")
+    assert (maturity["conversation_ds"], maturity["quality"]) == (FIRST, "below")
+
+    [pot] = rows_of(tables, "investment_intents", SECOND)
+    assert (pot["tag_id"], pot["also_tags"], pot["amount"], pot["mentions"]) == (
+        "child_education",
+        "preservation",
+        300_000.0,
+        2,
+    )
+    assert (pot["first_seen"], pot["last_seen"], pot["conversation_id"]) == (FIRST, SECOND, "t4")
+
+
+def test_tables_keep_their_contracts(tables: Tables, settings: Settings) -> None:
+    write_night(tables, FIRST, TALKS, PEOPLE)
+    profile(tables, settings, FIRST)
+    for name in PROFILE_TABLES:
+        assert check_table(tables, name, FIRST, settings.var_dir / "checks") > 0
+
+
+def test_a_night_is_the_same_however_often_it_runs_and_touches_no_other(tables: Tables, settings: Settings) -> None:
+    write_night(tables, FIRST, TALKS, PEOPLE)
+    profile(tables, settings, FIRST)
+    old = {name: rows_of(tables, name, FIRST) for name in PROFILE_TABLES}
+    write_night(tables, SECOND, LATER, MERGED)
+    profile(tables, settings, SECOND)
+    new = {name: rows_of(tables, name, SECOND) for name in PROFILE_TABLES}
+    profile(tables, settings, FIRST)
+    assert {name: rows_of(tables, name, FIRST) for name in PROFILE_TABLES} == old
+    assert {name: rows_of(tables, name, SECOND) for name in PROFILE_TABLES} == new
+    assert old != new
+
+
+def test_the_latest_night_that_labelled_a_conversation_wins(tables: Tables, settings: Settings) -> None:
+    write_night(tables, FIRST, TALKS, PEOPLE)
+    write_night(tables, SECOND, LATER, MERGED)
+    relabelled = [Talk("t1", "li-wecom"), Talk("t3", "chen", (Tag("complaint"),))]
+    profile(tables, settings, FIRST)
+    assert {r["tag_id"] for r in rows_of(tables, "customer_tags", FIRST)} >= {"maturity"}
+    write_labels(tables, SECOND, relabelled, conversation_ds=FIRST)
+    profile(tables, settings, SECOND)
+    found = {(r["customer_id"], r["tag_id"]) for r in rows_of(tables, "customer_tags", SECOND)}
+    assert found == {(customer("chen"), "complaint")}
+    profile(tables, settings, FIRST)
+    assert {r["tag_id"] for r in rows_of(tables, "customer_tags", FIRST)} >= {"maturity"}
+
+
+def test_a_tag_not_said_again_lapses_and_starts_anew(tables: Tables, settings: Settings) -> None:
+    people = {"chen": "chen"}
+    for number, night in enumerate(("2026-01-01", "2026-04-01", "2026-07-01")):
+        write_night(tables, night, [Talk(f"n{number}", "chen", (Tag("complaint", 0.5 + number / 10),))], people)
+    profile(tables, settings, "2026-07-01")
+    assert [
+        (r["valid_from"], r["last_seen"], r["valid_to"], r["times"], r["confidence"])
+        for r in rows_of(tables, "customer_tags", "2026-07-01")
+    ] == [("2026-01-01", "2026-04-01", "2026-07-01", 2, 0.6), ("2026-07-01", "2026-07-01", None, 1, 0.7)]
+
+
+def test_withholding_keeps_unproven_tags_out_of_every_table(tables: Tables, settings: Settings) -> None:
+    strict = settings.model_copy(update={"gate": settings.gate.model_copy(update={"unproven": "withhold"})})
+    write_night(tables, FIRST, TALKS, PEOPLE)
+    with pytest.raises(InputError, match="scores"):
+        profile(tables, strict, FIRST)
+    write_scores(tables, FIRST, {"preservation": "met", "maturity": "unproven"})
+    profile(tables, strict, FIRST)
+    assert {r["tag_id"] for r in rows_of(tables, "customer_tags", FIRST)} == {"preservation"}
+    assert rows_of(tables, "customer_timeline", FIRST) == []
+    assert [r["tag_id"] for r in rows_of(tables, "investment_intents", FIRST)] == ["preservation"]
+    li = next(r for r in rows_of(tables, "customer_profile", FIRST) if r["customer_id"] == customer("li-wecom"))
+    assert (li["tags"], li["last_mot"]) == ("preservation", None)
+
+
+def test_facts_that_are_missing_stop_the_stage(tables: Tables, settings: Settings) -> None:
+    with pytest.raises(InputError, match="conversations has no complete night"):
+        profile(tables, settings, FIRST)
+    write_night(tables, FIRST, TALKS, {"wang": "wang"})
+    with pytest.raises(GateError, match="2 conversations belong to nobody"):
+        profile(tables, settings, FIRST)
