@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import FeatureUnion
 
 from jobs.conversation import Conversation
 from jobs.errors import InputError
@@ -19,11 +20,13 @@ Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
-def _vectorizer(texts: Sequence[str]) -> TfidfVectorizer:
-    """Words and pairs of words; characters to four at a time where the texts are Chinese."""
+def _vectorizer(texts: Sequence[str]) -> FeatureUnion:
+    """Words, pairs of words, and pieces of words; characters to four at a time where the texts are Chinese."""
     if is_chinese(texts):
-        return TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True)
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        return FeatureUnion([("characters", TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True))])
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2)
+    return FeatureUnion([("words", words), ("pieces", pieces)])
 
 
 def baseline(
