@@ -94,12 +94,13 @@ def _problem(rows: int) -> tuple[Features, npt.NDArray[np.float64], npt.NDArray[
     return Features(lexical, (dense,)), targets, np.repeat(np.arange(rows // 3 + 1), 3)[:rows].astype(np.int64)
 
 
-@pytest.mark.parametrize("landmarks", [10_000, 60])
-def test_left_out_scores_equal_refits(landmarks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "LANDMARKS", landmarks)
+@pytest.mark.parametrize("exact_rows", [100, 50])
+def test_left_out_scores_equal_refits(exact_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "EXACT_ROWS", exact_rows)
+    monkeypatch.setattr(kernel, "LANDMARKS", 60)
     features, targets, groups = _problem(61)
     scores = KernelRidge(0.3, [1.0]).fit(features, targets, groups, seed=1)
-    monkeypatch.setattr(kernel, "LANDMARKS", 10_000)
+    monkeypatch.setattr(kernel, "EXACT_ROWS", 100)
     errors = []
     for group in (0, 7, 20):
         inside = groups == group
@@ -108,7 +109,18 @@ def test_left_out_scores_equal_refits(landmarks: int, monkeypatch: pytest.Monkey
         rest.fit(features.take(keep), targets[keep], groups[keep], seed=1)
         errors.append(np.abs(rest.predict(features.take(np.flatnonzero(inside))) - scores[inside]).max())
     # With 60 of 61 rows as landmarks the left-out group still lends its rows as places, not as targets.
-    assert max(errors) < (1e-4 if landmarks == 10_000 else 0.1)
+    assert max(errors) < (1e-4 if exact_rows == 100 else 0.1)
+
+
+def test_landmarks_that_repeat_one_another_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "EXACT_ROWS", 100)
+    monkeypatch.setattr(kernel, "LANDMARKS", 100)
+    features, targets, _ = _problem(30)
+    often = np.tile(np.arange(30), 20)
+    machine = KernelRidge(0.1, [1.0])
+    scores = machine.fit(features.take(often), targets[often], np.arange(600), seed=1)
+    assert ((scores > 0) == (targets[often] > 0)).mean() > 0.95
+    assert ((machine.predict(features) > 0) == (targets > 0)).mean() > 0.95
 
 
 def test_kernel_learns_what_is_not_linear() -> None:
