@@ -35,12 +35,14 @@ with DAG(
         label,
         stage("check labels label_outcomes", task_id="check_labels", retries=0),
         stage("score"),
+        # Before the gate: a night that is stopped needs its report most.
+        stage("report"),
+        stage("gate", retries=0),
         stage("profile"),
         stage(
             "check customer_profile customer_tags customer_timeline investment_intents",
             task_id="check_profile",
             retries=0,
         ),
-        stage("report"),
         stage("publish"),
     )

@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     help="Dongcha: every night, conversations become tags and tags become customer profiles.\n\n"
-    "The stages, in order: ingest, gold, train, label, score, profile, report, publish; "
+    "The stages, in order: ingest, gold, train, label, score, report, gate, profile, publish; "
     "and for the taxonomy: sample, induce, diff. Each is a pure function of its input tables and --ds.",
 )
 serve_app = typer.Typer(no_args_is_help=True, help="Start, stop and look at the LLM server of the serving profile.")
@@ -93,7 +93,7 @@ def train(ds: Ds) -> None:
     from jobs.train import train as run
 
     with _tables("train", ds) as (tables, settings):
-        result = run(tables, settings, ds)
+        result = run(tables, settings, ds, _say)
         how = "trained" if result.trained else "unchanged"
         _say(
             f"train {ds}: student {result.key} {how} "
@@ -107,16 +107,25 @@ def label(ds: Ds) -> None:
     from jobs.label import label as run
 
     with _tables("label", ds) as (tables, settings):
-        _say(f"label {ds}: {run(tables, settings, ds)}")
+        _say(f"label {ds}: {run(tables, settings, ds, _say)}")
 
 
 @app.command(rich_help_panel=NIGHT)
 def score(ds: Ds) -> None:
-    """Measure precision and recall on gold, and hold them against the gate."""
+    """Measure precision and recall on gold."""
     from jobs.score import score as run
 
     with _tables("score", ds) as (tables, settings):
         _say(f"score {ds}: {run(tables, settings, ds)}")
+
+
+@app.command(rich_help_panel=NIGHT)
+def gate(ds: Ds) -> None:
+    """Stop the night where quality on gold is under the floor."""
+    from jobs.gate import gate as run
+
+    with _tables("gate", ds) as (tables, settings):
+        _say(f"gate {ds}: {run(tables, settings, ds)}")
 
 
 @app.command(rich_help_panel=NIGHT)

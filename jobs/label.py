@@ -24,9 +24,10 @@ from jobs.labelling.llm_pass import LlmPass, Say
 from jobs.labelling.student_pass import student_views
 from jobs.llm.labelling import LabelPrompt
 from jobs.llm.profiles import load_profile
+from jobs.parameters import saves_periodically
 from jobs.settings import Settings
 from jobs.storage import Tables
-from jobs.students import student_of_night
+from jobs.students import embedding_cache, student_of_night
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
 EMPTY_NIGHT = 10
@@ -78,15 +79,19 @@ class _Night:
         self.prompt = LabelPrompt(self.taxonomy, load_profile(settings))
         self.llm = LlmPass(tables, settings, ds, self.taxonomy, self.prompt)
         self.requests = 0
+        tags = self.taxonomy.tags
         self.rules = Rules(
-            self.taxonomy.tag_ids, frozenset(), {}, {tag.id: tag.parameters for tag in self.taxonomy.tags}
+            self.taxonomy.tag_ids,
+            frozenset(),
+            {},
+            {tag.id: tag.parameters for tag in tags},
+            frozenset(tag.id for tag in tags if saves_periodically(tag.definition)),
         )
 
     def views(self, conversations: DataFrame) -> DataFrame:
-        label = self.settings.label
-        return student_views(conversations, self.folder, label.unsure_low, label.unsure_high).persist(
-            StorageLevel.DISK_ONLY
-        )
+        low, high = self.settings.label.unsure_low, self.settings.label.unsure_high
+        views = student_views(conversations, self.folder, embedding_cache(self.settings), low, high)
+        return views.persist(StorageLevel.DISK_ONLY)
 
     def trust(self, gold: DataFrame, gold_views: DataFrame) -> list[TagTrust]:
         """Ask the LLM about calibration gold and compare; sets the rules of the night."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 from pyspark import StorageLevel
 
 from jobs.errors import InputError
+from jobs.profiling import PROFILE_TABLES
 from jobs.profiling.facts import contacts, tagged_contacts
 from jobs.profiling.history import profiles, tag_history, timeline
 from jobs.profiling.intents import investment_intents
 from jobs.settings import Settings
 from jobs.storage import Tables, check_ds
 from jobs.taxonomy import load_taxonomy
-
-PROFILE_TABLES = ("customer_profile", "customer_tags", "customer_timeline", "investment_intents")
 
 
 def profile(tables: Tables, settings: Settings, ds: str) -> dict[str, int]:

@@ -15,12 +15,18 @@ def student_folder(settings: Settings, key: str) -> Path:
     return settings.var_dir / "models" / "student" / key
 
 
+def embedding_cache(settings: Settings) -> Path:
+    """Where sentence embeddings are kept by content: a text is embedded once, ever."""
+    return settings.var_dir / "cache" / "embeddings.sqlite"
+
+
 def _pointer(settings: Settings, ds: str) -> Path:
     return settings.var_dir / "models" / "student" / f"{check_ds(ds)}.json"
 
 
 def assign_student(settings: Settings, ds: str, key: str) -> None:
     """Let night `ds` use the student of this key."""
+    _pointer(settings, ds).parent.mkdir(parents=True, exist_ok=True)
     _pointer(settings, ds).write_text(json.dumps({"key": key}), "utf-8")
 
 

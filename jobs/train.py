@@ -1,22 +1,21 @@
-"""Stage train: the student learns from gold; the same gold, taxonomy and code train nothing anew."""
+"""Stage train: the student learns from gold; the same gold, taxonomy and settings train nothing anew."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.conversation import Conversation
 from jobs.errors import InputError
 from jobs.gold_reader import gold_conversations
-from jobs.settings import PROJECT, Settings
+from jobs.settings import Settings
 from jobs.storage import Tables
+from jobs.student.embed import Embedder
 from jobs.student.model import Student
-from jobs.students import assign_student, student_folder
-from jobs.taxonomy import Taxonomy, load_taxonomy
-
-_CODE = ("jobs/student", "jobs/train.py")
+from jobs.student.store import MANIFEST
+from jobs.student.training import training_key
+from jobs.students import assign_student, embedding_cache, student_folder
+from jobs.taxonomy import load_taxonomy
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +29,7 @@ class TrainResult:
     calibration_conversations: int
 
 
-def _key(gold: list[Conversation], taxonomy: Taxonomy, settings: Settings) -> str:
-    digest = hashlib.sha256()
-    for conversation in gold:
-        parts = [conversation.content_hash, conversation.split, conversation.labels, conversation.turn_labels]
-        digest.update(json.dumps(parts).encode())
-    digest.update(taxonomy.content_hash.encode())
-    digest.update(settings.student.model_dump_json().encode())
-    for place in _CODE:
-        path = PROJECT / place
-        for file in [path] if path.is_file() else sorted(path.glob("*.py")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def train(tables: Tables, settings: Settings, ds: str) -> TrainResult:
+def train(tables: Tables, settings: Settings, ds: str, say: Callable[[str], None] = print) -> TrainResult:
     """Train on the train split, calibrate on the calibration split; test gold is never read into the fit.
 
     Raises:
@@ -56,13 +41,32 @@ def train(tables: Tables, settings: Settings, ds: str) -> TrainResult:
     calibration = [c for c in gold if c.split == "calibration"]
     if not fit or not calibration:
         raise InputError(f"gold of {ds} has {len(fit)} train and {len(calibration)} calibration conversations")
-    key = _key(fit + calibration, taxonomy, settings)
+    key = training_key(fit, calibration, taxonomy.tag_ids, taxonomy, settings.student)[:16]
     folder = student_folder(settings, key)
-    trained = not (folder / "manifest.json").is_file()
+    trained = not (folder / MANIFEST).is_file()
     if trained:
         student = Student.fit(
-            fit, taxonomy.tag_ids, taxonomy=taxonomy, settings=settings.student, calibration=calibration
+            fit,
+            taxonomy.tag_ids,
+            taxonomy=taxonomy,
+            settings=settings.student,
+            calibration=calibration,
+            embedder=Embedder(embedding_cache(settings), settings.student.threads),
+            progress=_lines(say),
         )
         student.save(folder)
     assign_student(settings, ds, key)
     return TrainResult(key, folder, trained, len(fit), len(calibration))
+
+
+def _lines(say: Callable[[str], None]) -> Callable[[str, int, int], None]:
+    """Progress as a line at every fifth of the way: an Airflow log has no bars."""
+    last: dict[str, int] = {}
+
+    def report(step: str, done: int, total: int) -> None:
+        fifth = 5 * done // max(total, 1)
+        if last.get(step) != fifth:
+            last[step] = fifth
+            say(f"train: {step} {done} of {total}")
+
+    return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from jobs.conversation import CUSTOMER
 from jobs.labelling.decide import Answer, Decision, StudentView, decide
 from jobs.labelling.questions import MOST_NIGHTS, UNUSABLE
 from jobs.parameters import extract_parameters
@@ -58,6 +59,7 @@ class Rules:
     llm_tags: frozenset[str]
     llm_precision: Mapping[str, float]
     parameters: Mapping[str, tuple[str, ...]]
+    periodic: frozenset[str] = frozenset()
 
 
 def answer_lists(answers: DataFrame) -> DataFrame:
@@ -96,14 +98,17 @@ def conclude_one(row: Mapping[str, Any], rules: Rules) -> tuple[Decision, str, s
 def _with_parameters(
     rows: Sequence[dict[str, Any]], turns: Sequence[Mapping[str, Any]], rules: Rules, night: str
 ) -> list[dict[str, Any]]:
+    """Fill in what was said about each intent; evidence turns become places among the customer's turns."""
+    spoken = [i for i, turn in enumerate(turns) if turn["speaker"] == CUSTOMER]
+    said = [turns[i]["text"] for i in spoken]
     filled = []
     for row in rows:
         allowed = rules.parameters.get(row["tag_id"], ())
         found: dict[str, Any] | None = None
         if allowed:
-            said = [t["text"] if t["speaker"] == "customer" else "" for t in turns]
-            evidence = [e["turn"] for e in row["evidence"]]
-            found = extract_parameters(said, allowed, evidence=evidence, on=date.fromisoformat(night)).as_dict()
+            evidence = [spoken.index(e["turn"]) for e in row["evidence"] if e["turn"] in spoken]
+            periodic = row["tag_id"] in rules.periodic
+            found = asdict(extract_parameters(said, allowed, evidence, on=date.fromisoformat(night), periodic=periodic))
         filled.append(row | {"parameters": found})
     return filled
 

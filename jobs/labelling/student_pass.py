@@ -12,6 +12,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.cascade import unsure
 from jobs.conversation import Conversation, Turn
+from jobs.student.embed import Embedder
 from jobs.student.model import Student
 
 _VIEWS = pa.schema(
@@ -29,11 +30,14 @@ _COLUMNS = ("conversation_id", "conversation_ds", "content_hash", "turns")
 
 
 @lru_cache(maxsize=1)
-def _student(folder: Path) -> Student:
-    return Student.load(folder)
+def _student(folder: Path, cache: Path) -> Student:
+    # One thread: Spark already runs a task on every core.
+    return Student.load(folder, Embedder(cache, threads=1))
 
 
-def _viewer(folder: Path, low: float, high: float) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _viewer(
+    folder: Path, cache: Path, low: float, high: float
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def view(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             rows = batch.to_pylist()
@@ -43,7 +47,7 @@ def _viewer(folder: Path, low: float, high: float) -> Callable[[Iterator[pa.Reco
                 Conversation(row["conversation_id"], tuple(Turn(t["speaker"], t["text"]) for t in row["turns"]))
                 for row in rows
             ]
-            found = _student(folder).predict(conversations)
+            found = _student(folder, cache).predict(conversations)
             yield pa.RecordBatch.from_pydict(
                 {
                     **{name: [row[name] for row in rows] for name in _COLUMNS[:3]},
@@ -58,16 +62,17 @@ def _viewer(folder: Path, low: float, high: float) -> Callable[[Iterator[pa.Reco
     return view
 
 
-def student_views(conversations: DataFrame, folder: Path, low: float, high: float) -> DataFrame:
+def student_views(conversations: DataFrame, folder: Path, cache: Path, low: float, high: float) -> DataFrame:
     """What the student says.
 
     Args:
         conversations: columns conversation_id, conversation_ds, content_hash, turns.
         folder: a saved Student.
+        cache: the file of sentence embeddings, shared by all tasks of this machine.
         low, high: a probability strictly between them is unsure.
 
     Returns:
         conversation_id, conversation_ds, content_hash and, parallel to the student's tags, probabilities, decided,
         evidence_turns (-1: none) and unsure.
     """
-    return conversations.select(*_COLUMNS).mapInArrow(_viewer(folder, low, high), from_arrow_schema(_VIEWS))
+    return conversations.select(*_COLUMNS).mapInArrow(_viewer(folder, cache, low, high), from_arrow_schema(_VIEWS))

@@ -1,0 +1,1 @@
+"""Bringing rows into the CRM's database: connection and lock, staging, merge."""
