@@ -100,6 +100,24 @@ def test_saved_and_loaded_says_the_same(tmp_path: Path) -> None:
     assert (loaded.key, loaded.tags, loaded.untrained) == (student.key, student.tags, student.untrained)
 
 
+def test_left_out_predictions_have_not_seen_their_own_gold(tmp_path: Path) -> None:
+    odd = chat("odd", ("紫色的大象在跳舞", "fee_inquiry"), ("大象跳得真好", ""))
+    words = ("蓝鲸唱歌", "松树发芽", "火车晚点", "篮球比赛", "夜里下雨", "包子铺开张", "修自行车", "买了双鞋")
+    plain = [*chats(), *(chat(f"p{i}", (text, ""), (text[::-1], "")) for i, text in enumerate(words))]
+    student = fit([*plain, odd])
+    seen = student.predict([odd]).probabilities[0, 1]
+    unseen = student.predict([odd], left_out=True).probabilities[0, 1]
+    without = fit(plain).predict([odd]).probabilities[0, 1]
+    assert seen > 0.6
+    assert unseen == pytest.approx(without, abs=0.15)
+    assert unseen < seen - 0.3
+    student.save(tmp_path)
+    assert Student.load(tmp_path).predict([odd], left_out=True).probabilities[0, 1] == pytest.approx(unseen, abs=1e-6)
+    stranger = chats()[0]
+    other = Conversation("z", (*stranger.turns, Turn("customer", "到期")))
+    assert (student.predict([other], left_out=True).probabilities == student.predict([other]).probabilities).all()
+
+
 def test_changed_or_missing_model_is_refused(tmp_path: Path) -> None:
     fit(chats()).save(tmp_path)
     document = tmp_path / "student.json"

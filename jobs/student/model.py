@@ -55,6 +55,7 @@ class Student:
         thresholds: Array,
         key: str,
         none_column: bool,
+        left_out: dict[str, Array],
         embedder: Embedder,
     ) -> None:
         self.tags = tags
@@ -64,6 +65,7 @@ class Student:
         self._calibrator = calibrator
         self._thresholds = thresholds
         self._none_column = none_column
+        self._left_out = left_out
         self._embedder = embedder
 
     @property
@@ -109,10 +111,7 @@ class Student:
         held = [c for c in calibration or () if c.labels is not None]
         gold = gold_matrix(labelled, tags)
         learnt = np.flatnonzero(gold.sum(axis=0) >= MIN_EXAMPLES)
-        if not labelled or not len(learnt):
-            raise InputError("training data: no tag has two labelled conversations; label more conversations")
-        if not any(text.strip() for c in labelled for _, text in c.customer_turns):
-            raise InputError("training data: no turn has the speaker `customer`; that side is the one that is tagged")
+        _check_trainable(labelled, len(learnt))
         gold = gold[:, learnt]
         exclusive = len(learnt) > 1 and int(gold.sum(axis=1).max()) <= 1
         none_column = exclusive and not gold.any(axis=1).all()
@@ -132,7 +131,8 @@ class Student:
             truth = np.vstack([gold, with_none(held_gold) if none_column else held_gold])
             scores = np.concatenate([scores, view_scores(views, held, embedder, None)[0]], axis=1)
         calibrator = fit_calibrator(scores, truth, exclusive)
-        thresholds = choose_thresholds(calibrator.probabilities(scores), truth)[: len(learnt)]
+        honest = calibrator.probabilities(scores)
+        thresholds = choose_thresholds(honest, truth)[: len(learnt)]
         return cls(
             tags=tuple(tags),
             learnt=learnt,
@@ -141,20 +141,29 @@ class Student:
             thresholds=thresholds,
             key=training_key(labelled, held, tags, taxonomy, settings),
             none_column=none_column,
+            left_out={c.content_hash: row for c, row in zip(labelled, honest, strict=False)},
             embedder=embedder,
         )
 
     def predict(
-        self, conversations: Sequence[Conversation], progress: StageProgress | None = None
+        self,
+        conversations: Sequence[Conversation],
+        progress: StageProgress | None = None,
+        *,
+        left_out: bool = False,
     ) -> StudentPrediction:
-        """Tags of conversations, whose labels are not looked at; one whose customer says nothing gets none."""
+        """Tags of conversations, whose labels are not looked at; one whose customer says nothing gets none.
+
+        With `left_out`, a conversation of the training data (by content) is tagged by the model that has not seen it:
+        such predictions may be compared with gold, so that no gold needs to be kept from training for that.
+        """
         shape = (len(conversations), len(self.tags))
         probabilities = np.zeros(shape)
         decisions = np.zeros(shape, dtype=np.bool_)
         evidence = np.full(shape, -1, dtype=np.int64)
         for start in range(0, len(conversations), BATCH):
             part = conversations[start : start + BATCH]
-            found, decided, turns = self._predict_batch(part)
+            found, decided, turns = self._predict_batch(part, left_out)
             rows = slice(start, start + len(part))
             probabilities[rows, self._learnt] = found
             decisions[rows, self._learnt] = decided
@@ -164,9 +173,13 @@ class Student:
         ids = tuple(c.conversation_id for c in conversations)
         return StudentPrediction(ids, self.tags, probabilities, decisions, evidence)
 
-    def _predict_batch(self, part: Sequence[Conversation]) -> tuple[Array, Bools, npt.NDArray[np.int64]]:
+    def _predict_batch(
+        self, part: Sequence[Conversation], left_out: bool
+    ) -> tuple[Array, Bools, npt.NDArray[np.int64]]:
         scores, per_turn = view_scores(self._views, part, self._embedder, None)
         found = self._calibrator.probabilities(scores)
+        for row, conversation in enumerate(part if left_out else ()):
+            found[row] = self._left_out.get(conversation.content_hash, found[row])
         best = found == found.max(axis=1, keepdims=True)
         decided = best if self.exclusive else found >= self._thresholds
         count = len(self._learnt)
@@ -204,6 +217,8 @@ class Student:
             metas.append(meta)
             arrays.update({f"{number}/{name}": value for name, value in kept.items()})
         arrays |= {"learnt": self._learnt, "thresholds": self._thresholds}
+        rows = list(self._left_out.values())
+        arrays |= {"left_out": np.array(rows).reshape(len(rows), len(self._calibrator.offsets))}
         arrays |= {"slopes": self._calibrator.slopes, "offsets": self._calibrator.offsets}
         document = {
             "key": self.key,
@@ -211,6 +226,7 @@ class Student:
             "exclusive": self.exclusive,
             "none_column": self._none_column,
             "embedding_model": model_name(),
+            "left_out": list(self._left_out),
             "views": metas,
         }
         store.write(folder, document, arrays)
@@ -237,5 +253,14 @@ class Student:
             thresholds=arrays["thresholds"],
             key=str(document["key"]),
             none_column=bool(document["none_column"]),
+            left_out=dict(zip(document["left_out"], arrays["left_out"], strict=True)),
             embedder=embedder or Embedder(),
         )
+
+
+def _check_trainable(labelled: Sequence[Conversation], tags: int) -> None:
+    """Whether there is anything to learn: `tags` is how many have examples enough."""
+    if not labelled or not tags:
+        raise InputError("training data: no tag has two labelled conversations; label more conversations")
+    if not any(text.strip() for c in labelled for _, text in c.customer_turns):
+        raise InputError("training data: no turn has the speaker `customer`; that side is the one that is tagged")
