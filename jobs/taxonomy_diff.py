@@ -1,0 +1,111 @@
+"""Two taxonomies compared in words an analyst reads.
+
+Tags of one lineage share their ids: what differs is added, removed, renamed or redefined. An induced taxonomy shares no
+ids with the approved one, so every proposed tag is also set beside the approved tag that its words are nearest to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from jobs.taxonomy import Tag, Taxonomy
+
+NEW_BELOW = 0.15
+"""A proposed tag less alike than this to every approved one looks new; a rule of thumb, the page shows the figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A proposed tag and the approved tag its words are nearest to; `similarity` is a cosine in [0, 1]."""
+
+    proposed: Tag
+    approved: Tag
+    similarity: float
+
+    @property
+    def looks_new(self) -> bool:
+        """Whether no approved tag is near."""
+        return self.similarity < NEW_BELOW
+
+
+@dataclass(frozen=True, slots=True)
+class TaxonomyDiff:
+    """What changed from `old` to `new`; `neighbours` covers the added tags, `uncovered` old tags nothing is near to."""
+
+    added: tuple[Tag, ...]
+    removed: tuple[Tag, ...]
+    renamed: tuple[tuple[Tag, Tag], ...]
+    redefined: tuple[tuple[Tag, Tag], ...]
+    neighbours: tuple[Neighbour, ...]
+    uncovered: tuple[Tag, ...]
+
+
+def _text(tag: Tag) -> str:
+    return " ".join([tag.name, tag.definition, *tag.include, *(e.text for e in tag.examples)])
+
+
+def _nearest(new: Sequence[Tag], old: Sequence[Tag]) -> tuple[list[Neighbour], list[Tag]]:
+    if not new or not old:
+        return [], list(old)
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), sublinear_tf=True)
+    table = vectorizer.fit_transform([_text(t) for t in [*old, *new]])
+    cosines = np.asarray((table[len(old) :] @ table[: len(old)].T).todense())
+    found = [Neighbour(tag, old[int(row.argmax())], float(row.max())) for tag, row in zip(new, cosines, strict=True)]
+    return found, [tag for tag, column in zip(old, cosines.T, strict=True) if column.max() < NEW_BELOW]
+
+
+def diff_taxonomies(old: Taxonomy, new: Taxonomy) -> TaxonomyDiff:
+    """What changed from `old` to `new`."""
+    before, after = {t.id: t for t in old.tags}, {t.id: t for t in new.tags}
+    both = [(before[i], after[i]) for i in before if i in after]
+    added = tuple(t for i, t in after.items() if i not in before)
+    removed = tuple(t for i, t in before.items() if i not in after)
+    neighbours, uncovered = _nearest(added, old.tags)
+    return TaxonomyDiff(
+        added,
+        removed,
+        tuple((a, b) for a, b in both if a.name != b.name),
+        tuple((a, b) for a, b in both if a.definition_hash != b.definition_hash),
+        tuple(neighbours),
+        tuple(uncovered) if added else (),
+    )
+
+
+def _plain(text: str) -> str:
+    """Text of a chat inside Markdown: no line breaks, no markup, no table cells."""
+    flat = " ".join(text.split())
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#!" else c for c in flat)
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"## {title}", "", *lines, ""] if lines else []
+
+
+def to_markdown(diff: TaxonomyDiff, old: Taxonomy, new: Taxonomy) -> str:
+    """The diff as a page: what to look at first, then every change."""
+    lines = [
+        f"# {_plain(new.name)}: version {new.version} ({new.status}) against version {old.version} ({old.status})",
+        "",
+        f"{len(diff.added)} tags added, {len(diff.removed)} removed, {len(diff.renamed)} renamed, "
+        f"{len(diff.redefined)} redefined.",
+        "",
+    ]
+    if diff.neighbours:
+        lines += ["## Proposed tags beside the nearest approved one", ""]
+        lines += ["| proposed | nearest approved | alike | |", "|---|---|---|---|"]
+        for n in sorted(diff.neighbours, key=lambda n: n.similarity):
+            name = f"{_plain(n.proposed.name)} ({_plain(n.proposed.id)})"
+            near = f"{_plain(n.approved.name)} ({_plain(n.approved.id)})"
+            lines.append(f"| {name} | {near} | {n.similarity:.2f} | {'looks new' if n.looks_new else ''} |")
+        lines.append("")
+    lines += _section("Approved tags that nothing proposed is near to", [f"- {_plain(t.name)}" for t in diff.uncovered])
+    lines += _section("Added", [f"- **{_plain(t.name)}**: {_plain(t.definition)}" for t in diff.added])
+    lines += _section("Renamed", [f"- {_plain(a.name)} → {_plain(b.name)}" for a, b in diff.renamed])
+    redefined = [f"- {_plain(b.name)}: {_plain(a.definition)} → {_plain(b.definition)}" for a, b in diff.redefined]
+    lines += _section("Redefined: these tags are labelled again", redefined)
+    lines += _section("Not proposed again", [f"- {_plain(t.name)} ({_plain(t.id)})" for t in diff.removed])
+    return "\n".join(lines).rstrip() + "\n"

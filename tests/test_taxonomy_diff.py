@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from jobs.taxonomy import Tag, Taxonomy
+from jobs.taxonomy_diff import diff_taxonomies, to_markdown
+
+OLD = Taxonomy(
+    "wealth",
+    1,
+    (
+        Tag("maturity", "到期承接", "客户手里的产品或存款到期，需要决定怎么接续。"),
+        Tag("redemption", "赎回转出", "客户想赎回、卖出或把钱转走。"),
+        Tag("complaint", "投诉不满", "客户对服务表达不满。"),
+    ),
+)
+
+
+def test_one_lineage_is_compared_by_id() -> None:
+    new = Taxonomy(
+        "wealth",
+        2,
+        (
+            Tag("maturity", "到期", OLD.tags[0].definition),
+            Tag("redemption", "赎回转出", "客户要把钱拿走。"),
+            Tag("referral", "转介绍", "客户介绍朋友来开户。"),
+        ),
+    )
+    diff = diff_taxonomies(OLD, new)
+    assert [t.id for t in diff.added] == ["referral"]
+    assert [t.id for t in diff.removed] == ["complaint"]
+    assert [(a.name, b.name) for a, b in diff.renamed] == [("到期承接", "到期")]
+    assert [a.id for a, _ in diff.redefined] == ["redemption"]
+    page = to_markdown(diff, OLD, new)
+    assert "1 tags added, 1 removed, 1 renamed, 1 redefined" in page
+    assert "到期承接 → 到期" in page
+
+
+def test_induced_tags_are_set_beside_the_nearest_approved_one() -> None:
+    new = Taxonomy(
+        "wealth",
+        2,
+        (Tag("g1", "存款到期", "产品到期了怎么接续"), Tag("g2", "weather", "umbrella sunshine")),
+        status="proposed",
+    )
+    diff = diff_taxonomies(OLD, new)
+    near = {n.proposed.id: n for n in diff.neighbours}
+    assert near["g1"].approved.id == "maturity"
+    assert not near["g1"].looks_new
+    assert near["g2"].looks_new
+    assert "complaint" in {t.id for t in diff.uncovered}
+
+
+def test_chat_text_cannot_become_markup() -> None:
+    new = Taxonomy("wealth", 2, (Tag("g1", "<script>alert(1)</script>|x", "a\n# b"),), status="proposed")
+    page = to_markdown(diff_taxonomies(OLD, new), OLD, new)
+    assert "<script>" not in page
+    assert "\n# b" not in page
