@@ -81,7 +81,7 @@ def test_a_pot_spoken_of_again_keeps_its_id_and_takes_the_newest_known_values() 
     [before], [after] = fold_pots([first], PURPOSES, 90), fold_pots([second, first], PURPOSES, 90)
     assert after.intent_id == before.intent_id
     assert (after.amount, after.horizon_months, after.risk_preference) == (300_000, 24.0, "high")
-    assert after.needed_by == "2028-11-18"
+    assert after.needed_by == "2028-11-19"
     assert (after.first.night, after.last.night, after.mentions) == (FIRST, SECOND, 2)
 
 
