@@ -180,7 +180,7 @@ def induce(
     from jobs.induce import induce as run
 
     with _tables("induce", ds) as (tables, settings):
-        _say(f"induce {ds}: {run(tables, settings, ds, use_llm=llm)}")
+        _say(f"induce {ds}: {run(tables, settings, ds, use_llm=llm, say=_say)}")
 
 
 @app.command(rich_help_panel=TAXONOMY)

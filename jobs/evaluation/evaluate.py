@@ -18,6 +18,7 @@ from jobs.evaluation.baseline import baseline
 from jobs.evaluation.job import Job
 from jobs.evaluation.progress import Bars
 from jobs.metrics import Figures, micro_intervals, score_matrix
+from jobs.privacy.redact import redact_conversation
 from jobs.settings import Settings
 from jobs.student.embed import Embedder
 from jobs.student.model import Student
@@ -143,8 +144,8 @@ def evaluate(
     if chosen is None:
         raise InputError(f"--labeller {labeller}: choose one of {', '.join(get_args(Labeller))}")
     tree = load_taxonomy(taxonomy) if taxonomy else None
-    known = read_conversations(train)
-    unseen = [replace(c, labels=None, turn_labels=None) for c in read_conversations(test)]
+    known = [redact_conversation(c) for c in read_conversations(train)]
+    unseen = [replace(redact_conversation(c), labels=None, turn_labels=None) for c in read_conversations(test)]
     tags = _tags(known, tree)
     embedder = Embedder(settings.var_dir / "cache" / "embeddings.sqlite", settings.student.threads)
     with Bars() as bars:

@@ -1,0 +1,98 @@
+"""Stages induce and diff: a proposed taxonomy from the sample, and in words how it differs from the approved one.
+
+Nothing is labelled with a proposed taxonomy: it is a file for a person to read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from jobs.conversation import Conversation, Turn
+from jobs.errors import GateError, InputError
+from jobs.induction.induce import Induced
+from jobs.induction.induce import induce as induce_taxonomy
+from jobs.induction.naming import Namer, trace_lines
+from jobs.llm.profiles import load_profile
+from jobs.settings import Settings
+from jobs.storage import Tables, check_ds
+from jobs.student.embed import Embedder
+from jobs.students import embedding_cache
+from jobs.taxonomy import dump_taxonomy, load_taxonomy
+from jobs.taxonomy_diff import diff_taxonomies, to_markdown
+
+
+def proposal_folder(settings: Settings, ds: str) -> Path:
+    """Where a night's proposal lies: taxonomy.yaml, assignments.jsonl, the trace of the LLM's steps, diff.md."""
+    return settings.var_dir / "taxonomies" / check_ds(ds)
+
+
+def _sampled(tables: Tables, ds: str) -> list[Conversation]:
+    samples = tables.read("samples", ds).select("conversation_id", "conversation_ds")
+    texts = tables.read_all("conversations", until=ds).withColumnRenamed("ds", "conversation_ds")
+    rows = texts.join(samples, ["conversation_id", "conversation_ds"]).orderBy("conversation_ds", "conversation_id")
+    return [
+        Conversation(row["conversation_id"], tuple(Turn(turn["speaker"], turn["text"]) for turn in row["turns"]))
+        for row in rows.select("conversation_id", "turns").toLocalIterator()
+    ]
+
+
+def _write(folder: Path, induced: Induced) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "taxonomy.yaml").write_text(dump_taxonomy(induced.taxonomy), "utf-8")
+    lines = [
+        json.dumps({"conversation_id": a.conversation_id, "turn": a.turn, "tag": a.tag}, ensure_ascii=False)
+        for a in induced.assignments
+    ]
+    (folder / "assignments.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    (folder / "trace.jsonl").write_text(trace_lines(induced.trace), "utf-8")
+
+
+def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: Callable[[str], None] = print) -> str:
+    """Induce a proposed taxonomy from the sample of night `ds`; returns a line that says what was found.
+
+    Raises:
+        InputError: the night has no sample.
+        GateError: the sample gave no tag.
+        ServerError: the LLM is wanted and does not answer.
+    """
+    conversations = _sampled(tables, ds)
+    last = ""
+
+    def report(step: str, done: int, total: int) -> None:
+        nonlocal last
+        if step != last or done == total:
+            last = step
+            say(f"induce: {step}" + (f" {done} of {total}" if total > 1 else ""))
+
+    induced = induce_taxonomy(
+        conversations,
+        seed=settings.sample.seed,
+        embedder=Embedder(embedding_cache(settings), settings.student.threads),
+        namer=Namer(load_profile(settings), settings.llm) if use_llm else None,
+        name=settings.scenario,
+        progress=report,
+    )
+    if not induced.taxonomy.tags:
+        raise GateError(f"induce {ds}: {len(conversations)} conversations gave no tag")
+    folder = proposal_folder(settings, ds)
+    _write(folder, induced)
+    by_llm = sum(bool(entry["accepted"]) for entry in induced.trace)
+    return f"{len(induced.taxonomy.tags)} tags proposed ({by_llm} named by the LLM): {folder / 'taxonomy.yaml'}"
+
+
+def write_diff(settings: Settings, ds: str) -> Path:
+    """Write `diff.md` beside the proposal of night `ds` and return its path.
+
+    Raises:
+        InputError: the night has no proposal.
+    """
+    folder = proposal_folder(settings, ds)
+    if not (folder / "taxonomy.yaml").is_file():
+        raise InputError(f"no proposed taxonomy for {ds}: run `python -m jobs induce --ds {ds}` first")
+    approved = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    proposed = load_taxonomy(folder / "taxonomy.yaml")
+    page = folder / "diff.md"
+    page.write_text(to_markdown(diff_taxonomies(approved, proposed), approved, proposed), "utf-8")
+    return page
