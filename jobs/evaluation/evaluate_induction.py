@@ -1,0 +1,115 @@
+"""`evaluate-induction`: induce tags without gold, write them down, and only then compare with the gold."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jobs.conversation import Conversation, read_conversations
+from jobs.errors import InputError, ServerError
+from jobs.evaluation.induction_metrics import InductionScores, score_induction
+from jobs.evaluation.progress import Bars
+from jobs.induction.induce import Induced, induce
+from jobs.induction.naming import Namer, trace_lines
+from jobs.llm.profiles import load_profile
+from jobs.llm.server import server_status
+from jobs.privacy.redact import redact_conversation
+from jobs.settings import Settings
+from jobs.student.embed import Embedder
+from jobs.taxonomy import dump_taxonomy
+
+FIGURES, ASSIGNMENTS, TAXONOMY, TRACE = (
+    "induction.json",
+    "assignments.jsonl",
+    "taxonomy.yaml",
+    "induction_trace.jsonl",
+)
+
+
+def gold_by_turn(conversations: Sequence[Conversation]) -> dict[tuple[str, int], tuple[str, ...]]:
+    """Gold labels of each customer turn, keyed by (conversation_id, turn).
+
+    They are `turn_labels`; a conversation of a single customer turn may give them as `labels` instead.
+    """
+    gold: dict[tuple[str, int], tuple[str, ...]] = {}
+    for conversation in conversations:
+        numbers = [number for number, _ in conversation.customer_turns]
+        if conversation.turn_labels is not None:
+            for number in numbers:
+                gold[conversation.conversation_id, number] = conversation.turn_labels[number]
+        elif len(numbers) == 1 and conversation.labels:
+            gold[conversation.conversation_id, numbers[0]] = conversation.labels
+    return gold
+
+
+def _namer(settings: Settings) -> Namer:
+    """Raises ServerError where the settings' LLM server is not up."""
+    status = server_status(settings)
+    if status.state != "up":
+        raise ServerError(
+            f"no LLM server at {status.base_url} ({status.detail}): "
+            "run `python -m jobs serve up` first, or use --no-llm"
+        )
+    return Namer(load_profile(settings), settings.llm)
+
+
+def _write(out: Path, induced: Induced) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (FIGURES, TRACE):
+        (out / name).unlink(missing_ok=True)
+    (out / TAXONOMY).write_text(dump_taxonomy(induced.taxonomy), encoding="utf-8")
+    with (out / ASSIGNMENTS).open("w", encoding="utf-8") as lines:
+        for entry in induced.assignments:
+            line = {"conversation_id": entry.conversation_id, "turn": entry.turn, "tag": entry.tag}
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+    if induced.trace:
+        (out / TRACE).write_text(trace_lines(induced.trace), encoding="utf-8")
+
+
+def _score(induced: Induced, labelled: Sequence[Conversation]) -> InductionScores | None:
+    gold = gold_by_turn(labelled)
+    references = [gold.get((entry.conversation_id, entry.turn), ()) for entry in induced.assignments]
+    return score_induction([entry.tag for entry in induced.assignments], references)
+
+
+def evaluate_induction(input_file: Path, out: Path, *, use_llm: bool, settings: Settings) -> dict[str, Any]:
+    """Induce tags from INPUT's customer turns and assign every one of them; with gold, compare.
+
+    Under `out`: `taxonomy.yaml`, `assignments.jsonl` (every customer turn), `induction.json` where INPUT has gold per
+    turn, `induction_trace.jsonl` where the LLM was asked. Gold is taken off before induction sees the conversations,
+    and read again once the assignments are written.
+
+    Returns:
+        What `induction.json` holds; without gold only `tags_found`, `turns`, `seconds` and the LLM's share.
+
+    Raises:
+        InputError: INPUT cannot be used, or `out` cannot be written.
+        ServerError: the LLM is wanted and does not answer.
+    """
+    began = time.monotonic()
+    read = read_conversations(input_file)
+    bare = [replace(redact_conversation(c), labels=None, turn_labels=None) for c in read]
+    namer = _namer(settings) if use_llm else None
+    embedder = Embedder(settings.var_dir / "cache" / "embeddings.sqlite", settings.student.threads)
+    with Bars() as bars:
+        induced = induce(
+            bare, seed=settings.sample.seed, embedder=embedder, namer=namer, name=input_file.stem, progress=bars
+        )
+    try:
+        _write(out, induced)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error})") from error
+    scores = _score(induced, read_conversations(input_file))
+    figures: dict[str, Any] = {"tags_found": len(induced.taxonomy.tags), "turns": len(induced.assignments)}
+    if scores is not None:
+        figures = scores.to_dict() | {"tags_proposed": len(induced.taxonomy.tags)}
+    if namer is not None:
+        figures["named_by_llm"] = sum(bool(entry["accepted"]) for entry in induced.trace)
+    figures["seconds"] = round(time.monotonic() - began, 2)
+    if scores is not None:
+        (out / FIGURES).write_text(json.dumps(figures, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    return figures

@@ -1,0 +1,1 @@
+"""Induction: a proposed taxonomy from conversations nobody has tagged."""

@@ -1,0 +1,51 @@
+"""A group as a namer sees it: its keywords, its most typical turns, and the groups closest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.preprocessing import normalize
+
+from jobs.induction.cluster import Grouping
+from jobs.induction.features import FloatArray
+from jobs.induction.keywords import group_keywords
+from jobs.induction.turns import CustomerTurn
+
+_EXAMPLES = 6
+_NEIGHBOURS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`number` from 0 by falling size; `examples` are typical turns, most typical first; `neighbours` are numbers."""
+
+    number: int
+    size: int
+    keywords: tuple[str, ...]
+    examples: tuple[CustomerTurn, ...]
+    neighbours: tuple[int, ...]
+
+
+def describe(turns: Sequence[CustomerTurn], grouping: Grouping, sentences: FloatArray) -> list[Group]:
+    """Describe each group of n turns; `sentences` (n, d) are their embeddings.
+
+    Typical is what lies nearest to the group's centre and was placed with confidence; no text is given twice.
+    """
+    keywords = group_keywords([turn.core for turn in turns], grouping.labels.tolist())
+    unit = normalize(sentences - sentences.mean(axis=0, keepdims=True))
+    members = [np.flatnonzero(grouping.labels == number) for number in range(grouping.groups)]
+    centres = normalize(np.stack([unit[rows].mean(axis=0) for rows in members]))
+    closeness = centres @ centres.T
+    np.fill_diagonal(closeness, -np.inf)
+    groups: list[Group] = []
+    for number, rows in enumerate(members):
+        typical = unit[rows] @ centres[number] + 0.5 * grouping.confidence[rows]
+        order = rows[np.argsort(-typical, kind="stable")]
+        examples = tuple({turns[i].core.lower(): turns[i] for i in order[: 4 * _EXAMPLES][::-1]}.values())[::-1]
+        near = np.argsort(-closeness[number], kind="stable")[: min(_NEIGHBOURS, grouping.groups - 1)]
+        groups.append(
+            Group(number, len(rows), tuple(keywords[number]), examples[:_EXAMPLES], tuple(int(i) for i in near))
+        )
+    return groups

@@ -1,0 +1,89 @@
+"""From groups to a proposed taxonomy: names, definitions, and ids that stay the same when the groups do."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jobs.induction.groups import Group
+from jobs.taxonomy import Example, Tag, Taxonomy
+
+NO_INTENT = "none"
+"""What a turn is assigned that carries no wish: an answer, not a tag of the taxonomy."""
+
+_NOT_SLUG = re.compile(r"[^a-z0-9]+")
+_EXAMPLE_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What a person reads of a tag; `slug` is lower-case ASCII, may be empty."""
+
+    name: str
+    definition: str
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    slug: str = ""
+
+
+def slug(text: str) -> str:
+    """Lower-case ASCII letters and digits joined by `_`, at most 40 characters; empty where there are none."""
+    return _NOT_SLUG.sub("_", text.lower()).strip("_")[:40].strip("_")
+
+
+def keyword_naming(group: Group, language: str) -> Naming:
+    """The name of a group nobody could name better: its strongest keywords, and typical turns as its definition."""
+    chinese = language.startswith("zh")
+    strongest = list(group.keywords[:3]) or [("第" if chinese else "group ") + str(group.number + 1)]
+    quotes = [turn.core[:80] for turn in group.examples[:2]]
+    if chinese:
+        definition = f"客户的话常提到：{'、'.join(group.keywords[:6]) or strongest[0]}。典型说法：" + "；".join(
+            f"“{quote}”" for quote in quotes
+        )
+        return Naming("、".join(strongest), definition)
+    spoken = "; ".join(f'"{quote}"' for quote in quotes)
+    definition = f"Turns about {', '.join(group.keywords[:6]) or strongest[0]}. Typical: {spoken}"
+    return Naming(", ".join(strongest), definition, slug=slug(" ".join(strongest[:2])))
+
+
+def tag_ids(groups: Sequence[Group], namings: Sequence[Naming]) -> list[str]:
+    """Slug and a short hash of the group's keywords: the same groups get the same ids, whatever their numbers."""
+    found: list[str] = []
+    for group, naming in zip(groups, namings, strict=True):
+        body = "\x1f".join(sorted(group.keywords)) or "\x1f".join(turn.text for turn in group.examples)
+        digest = hashlib.sha256(body.encode("utf-8", "replace")).hexdigest()
+        stem = naming.slug or slug(naming.name) or "tag"
+        identifier = next(
+            candidate for end in range(6, 65) if (candidate := f"{stem}_{digest[:end]}") not in found or end == 64
+        )
+        found.append(identifier if identifier not in found else f"{identifier}_{group.number}")
+    return found
+
+
+def build_taxonomy(
+    groups: Sequence[Group],
+    namings: Mapping[int, Naming],
+    *,
+    name: str,
+    language: str,
+) -> Taxonomy:
+    """One proposed tag a group, largest first, each with typical turns and where they were said."""
+    chosen = [namings[group.number] for group in groups]
+    tags = tuple(
+        Tag(
+            id=identifier,
+            name=naming.name,
+            definition=naming.definition,
+            include=naming.include,
+            exclude=naming.exclude,
+            examples=tuple(
+                Example(turn.text[:_EXAMPLE_CHARS], turn.conversation_id, turn.turn) for turn in group.examples
+            ),
+            status="proposed",
+            extra={"turns": group.size, "keywords": list(group.keywords)},
+        )
+        for identifier, group, naming in zip(tag_ids(groups, chosen), groups, chosen, strict=True)
+    )
+    return Taxonomy(name, 1, tags, language=language, status="proposed")

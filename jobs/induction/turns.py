@@ -1,0 +1,77 @@
+"""Which customer turns may carry a wish.
+
+Whole chats are mostly greetings, thanks, yes and no, names and numbers given on request; a file prepared for
+measuring holds nothing but wishes. Both come in through the same door, so the share of empty turns decides: where it
+is small, somebody has already chosen the turns and all of them count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.conversation import Conversation
+from jobs.induction.courtesy import core
+from jobs.induction.words import HAN, words
+
+_CHOSEN_BEFORE = 0.15
+_MASS_MESSAGE_SHARE = 0.02
+_MASS_MESSAGE_CHARS = 60
+_FEWEST_CONVERSATIONS = 5
+_QUESTION = re.compile(
+    r"[?？]|吗|么\b|怎么|如何|多少|什么|哪|几|能不能|可不可以|想|要|\b(?:how|what|when|where|why|which|who|need|want)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerTurn:
+    """One customer turn; `core` is its text without courtesies, the text itself where nothing else is left."""
+
+    conversation_id: str
+    turn: int
+    text: str
+    core: str
+    carries: bool
+
+
+def _specific(rest: str, opening: bool) -> bool:
+    """Whether what is left of a turn can be a wish: a question or a wanting word, or enough words."""
+    if not any(c.isalpha() for c in rest):
+        return False
+    if HAN.search(rest):
+        length, enough = len(HAN.findall(rest)), 5
+    else:
+        length, enough = len(words(rest)), 4
+    return length >= enough or (length >= 2 and (opening or bool(_QUESTION.search(rest))))
+
+
+def _mass_messages(conversations: Sequence[Conversation]) -> set[str]:
+    """Long texts that come word for word in many conversations: forwarded notices, menus, signatures."""
+    seen: Counter[str] = Counter()
+    for conversation in conversations:
+        seen.update({t for _, t in conversation.customer_turns if len(t) >= _MASS_MESSAGE_CHARS})
+    least = max(_FEWEST_CONVERSATIONS, _MASS_MESSAGE_SHARE * len(conversations))
+    return {text for text, count in seen.items() if count >= least}
+
+
+def customer_turns(conversations: Sequence[Conversation]) -> list[CustomerTurn]:
+    """Every customer turn in order, with whether it may carry a wish.
+
+    Where fewer than 15% of the turns look empty the input was chosen by somebody and all turns carry.
+    """
+    mass = _mass_messages(conversations)
+    found: list[CustomerTurn] = []
+    for conversation in conversations:
+        opening = True
+        for number, text in conversation.customer_turns:
+            rest = core(text)
+            carries = _specific(rest, opening) and text not in mass
+            opening = opening and not rest
+            found.append(CustomerTurn(conversation.conversation_id, number, text, rest or text, carries))
+    empty = sum(not turn.carries for turn in found)
+    if empty < _CHOSEN_BEFORE * len(found) or empty == len(found):
+        return [CustomerTurn(t.conversation_id, t.turn, t.text, t.core, True) for t in found]
+    return found
