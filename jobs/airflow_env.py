@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TextIO
 
+from jobs.airflow_log import readable
 from jobs.errors import DongchaError
 from jobs.settings import PROJECT, Settings
 
@@ -31,17 +34,61 @@ def airflow_env(settings: Settings) -> dict[str, str]:
     return {**os.environ, **{key: os.environ.get(key, value) for key, value in own.items()}}
 
 
-def airflow_command(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Run `airflow ARGUMENTS` with its output passed through."""
+def airflow_command(settings: Settings, *arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[bytes]:
+    """Run `airflow ARGUMENTS` with its output passed through, or (`quiet`) kept in the result's `stdout`."""
     executable = Path(sys.executable).parent / "airflow"
-    return subprocess.run([str(executable), *arguments], env=airflow_env(settings), cwd=PROJECT, check=False)
+    return subprocess.run(
+        [str(executable), *arguments],
+        env=airflow_env(settings),
+        cwd=PROJECT,
+        check=False,
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+    )
+
+
+def run_dag(settings: Settings, dag_id: str, ds: str, show: Callable[[str], None]) -> None:
+    """Run one night of a DAG with `airflow dags test`, showing what its stages say.
+
+    Raises:
+        DongchaError: the DAG failed; the message names the log.
+    """
+    log = settings.var_dir / "logs" / f"{dag_id}-{ds}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [str(Path(sys.executable).parent / "airflow"), "dags", "test", dag_id, ds]
+    with log.open("w", encoding="utf-8") as kept:
+        process = subprocess.Popen(
+            command,
+            env=airflow_env(settings),
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+        try:
+            for line in readable(_kept(process.stdout or (), kept)):
+                show(line)
+            failed = process.wait()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if failed:
+        raise DongchaError(f"DAG {dag_id} failed for {ds}: what the stage said is above, the whole log is {log}")
+
+
+def _kept(lines: Iterable[str], kept: TextIO) -> Iterator[str]:
+    for line in lines:
+        kept.write(line)
+        yield line
 
 
 def prepare_airflow(settings: Settings) -> None:
     """Make Airflow's database and the pool that bounds use of the LLM endpoint; quick where both are there.
 
     Raises:
-        DongchaError: Airflow said no; its own message is above.
+        DongchaError: Airflow said no; the message ends with its words.
     """
     home = settings.var_dir / "airflow"
     home.mkdir(parents=True, exist_ok=True)
@@ -49,6 +96,8 @@ def prepare_airflow(settings: Settings) -> None:
     if stamp.is_file():
         return
     for arguments in (("db", "migrate"), ("pools", "set", "llm", "1", "One stage at a time at the LLM endpoint")):
-        if airflow_command(settings, *arguments).returncode:
-            raise DongchaError(f"airflow {' '.join(arguments)} failed")
+        done = airflow_command(settings, *arguments, quiet=True)
+        if done.returncode:
+            said = (done.stdout or b"").decode("utf-8", "replace")[-2000:]
+            raise DongchaError(f"airflow {' '.join(arguments)} failed:\n{said}")
     stamp.touch()

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from jobs.airflow_env import airflow_command, prepare_airflow
-from jobs.errors import DongchaError
+from jobs.airflow_env import prepare_airflow, run_dag
 from jobs.llm.server import running_server
 from jobs.settings import Settings
 
@@ -26,12 +25,8 @@ def _timed(what: str, run: Callable[[], None]) -> None:
     console.print(f"[green]done[/] {what} ({time.monotonic() - started:.0f} s)", highlight=False)
 
 
-def _dag(settings: Settings, dag_id: str, ds: str) -> None:
-    if airflow_command(settings, "dags", "test", dag_id, ds).returncode:
-        raise DongchaError(
-            f"DAG {dag_id} failed for {ds}: the task that failed and its error are above; "
-            f"nothing was published after a failed gate"
-        )
+def _show(line: str) -> None:
+    console.print(line, style="bold" if line.startswith("▸") else None, markup=False, highlight=False, soft_wrap=True)
 
 
 def demo(settings: Settings, ds: str) -> None:
@@ -40,7 +35,7 @@ def demo(settings: Settings, ds: str) -> None:
     The server is stopped at the end, also when something fails.
 
     Raises:
-        DongchaError: a step failed; its own message is printed above.
+        DongchaError: a step failed; what it said is printed above.
     """
     from jobs.spark import spark_session
     from jobs.storage import Tables
@@ -53,9 +48,9 @@ def demo(settings: Settings, ds: str) -> None:
     _timed("Airflow is prepared", lambda: prepare_airflow(settings))
     with running_server(settings):
         _step(2, f"DAG taxonomy, night {ds}: sample, induce, diff")
-        _timed("taxonomy", lambda: _dag(settings, "taxonomy", ds))
+        _timed("taxonomy", lambda: run_dag(settings, "taxonomy", ds, _show))
         _step(3, f"DAG nightly, night {ds}: ingest, label, score, profile, publish")
-        _timed("nightly", lambda: _dag(settings, "nightly", ds))
+        _timed("nightly", lambda: run_dag(settings, "nightly", ds, _show))
     _step(4, "Summary")
     spark = spark_session(settings, "summary")
     try:

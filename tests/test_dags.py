@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.settings import PROJECT
+
+pytestmark = pytest.mark.airflow
+NIGHT = "2026-11-20"
+LIST = """
+import json
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(include_examples=False)
+assert not bag.import_errors, bag.import_errors
+print("DAGS " + json.dumps({
+    dag_id: {t.task_id: sorted(t.downstream_task_ids) for t in dag.tasks} for dag_id, dag in bag.dags.items()
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A fresh `var` with Airflow prepared in it."""
+    from jobs.airflow_env import airflow_env, prepare_airflow
+    from jobs.settings import load_settings
+
+    var = tmp_path_factory.mktemp("night")
+    settings = load_settings().model_copy(update={"var": var})
+    prepare_airflow(settings)
+    return airflow_env(settings) | {"DONGCHA_VAR": str(var), "DONGCHA_PRIVACY__PSEUDONYM_KEY": "tests-only"}
+
+
+def test_dags_load_and_nothing_is_published_before_the_gates(environment: dict[str, str]) -> None:
+    done = subprocess.run([sys.executable, "-c", LIST], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    line = next(line for line in done.stdout.splitlines() if line.startswith("DAGS "))
+    dags: dict[str, dict[str, list[str]]] = json.loads(line.removeprefix("DAGS "))
+    assert set(dags) == {"nightly", "taxonomy"}
+
+    def before(task: str, graph: dict[str, list[str]]) -> set[str]:
+        direct = {up for up, downs in graph.items() if task in downs}
+        return direct | {up for d in direct for up in before(d, graph)}
+
+    needed = {"ingest", "check_ingest", "label", "check_labels", "score", "gate", "profile", "check_profile"}
+    assert needed <= before("publish", dags["nightly"])
+    assert "serving_down" not in before("publish", dags["nightly"])
+
+
+class _Night:
+    """`nightly` run by Airflow on a fake-free pipeline; the student alone decides, the endpoint is never trusted."""
+
+    def __init__(self, environment: dict[str, str], base_url: str) -> None:
+        self.var = Path(environment["DONGCHA_VAR"])
+        self.environment = environment | {
+            "DONGCHA_LLM__PROFILE": "endpoint",
+            "DONGCHA_LLM__BASE_URL": base_url,
+            "DONGCHA_LLM__MODEL": "fake-model",
+            "DONGCHA_LLM__RETRIES": "0",
+            "DONGCHA_STUDENT__EMBEDDINGS": "false",
+        }
+
+    def run(self, **extra: str) -> subprocess.CompletedProcess[str]:
+        airflow = str(Path(sys.executable).parent / "airflow")
+        return subprocess.run(
+            [airflow, "dags", "test", "nightly", NIGHT],
+            env=self.environment | extra,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=PROJECT,
+        )
+
+    def rows(self) -> dict[str, list[tuple[object, ...]]]:
+        tables = ("customer_profile", "customer_tags", "customer_timeline", "investment_intents")
+        with sqlite3.connect(self.var / "crm.sqlite") as crm:
+            return {name: sorted(crm.execute(f"SELECT * FROM {name}"), key=repr) for name in tables}
+
+
+def test_a_whole_night_reaches_the_crm_and_a_replay_changes_nothing(environment: dict[str, str]) -> None:
+    from fake_llm import FakeLlm, reply_json
+
+    with FakeLlm(reply_json({"tags": [], "cannot_tell": False})) as endpoint:
+        night = _Night(environment, endpoint.base_url)
+        # A floor that no night reaches: the gate stops it before anything is published.
+        stopped = night.run(DONGCHA_GATE__FLOOR_PRECISION="0.999")
+        assert stopped.returncode != 0
+        assert "under the floor" in stopped.stdout + stopped.stderr
+        assert not (night.var / "crm.sqlite").exists()
+        assert (night.var / "reports" / NIGHT / "quality.html").is_file()
+        asked = len(endpoint.requests)
+        done = night.run()
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+        first = night.rows()
+        assert len(endpoint.requests) == asked
+        assert all(first.values())
+        assert len(first["customer_profile"]) > 40
+        again = night.run()
+        assert again.returncode == 0
+        assert night.rows() == first
+        assert " 0 rows changed" in again.stdout + again.stderr

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_llm import MODEL, FakeLlm, Reply, Script, reply_json, reply_status, reply_whitespace
+
+from jobs.errors import GateError
+from jobs.gold import gold
+from jobs.ingest import ingest
+from jobs.label import LabelResult, label
+from jobs.score import score
+from jobs.settings import Settings
+from jobs.storage import Tables
+from jobs.train import train
+
+pytestmark = pytest.mark.spark
+
+FIRST, SECOND, THIRD, FOURTH = "2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"
+TAXONOMY = """
+taxonomy: small
+version: 3
+tags:
+  - {id: maturity, name: 到期承接, definition: 客户的产品到期要接续。}
+  - {id: redemption, name: 赎回转出, definition: 客户想卖出或转走。}
+"""
+# The student learns 到期 and 赎回; that people also say 满期 and 脱手 only the LLM knows.
+KNOWN = {"maturity": "我的理财到期了怎么办", "redemption": "我想赎回那只基金"}
+UNKNOWN = {"maturity": "存单满期咯下一步呢", "redemption": "这只我打算脱手"}
+SAYS = {"到期": "maturity", "满期": "maturity", "赎回": "redemption", "脱手": "redemption"}
+FILLER = (
+    "张总说",
+    "今天下雨",
+    "吃过饭了",
+    "刚开完会",
+    "孩子放学了",
+    "路上堵车",
+    "天冷了",
+    "周末愉快",
+    "在忙",
+    "回头聊",
+)
+
+
+def oracle(body: dict[str, Any]) -> Reply:
+    """A perfect labeller of these chats."""
+    said = body["messages"][-1]["content"]
+    tags = [{"tag": tag, "turns": [0], "quote": word} for word, tag in SAYS.items() if word in said]
+    return reply_json({"tags": tags, "cannot_tell": False})
+
+
+def chat(identifier: str, text: str, night: str) -> dict[str, Any]:
+    return {
+        "conversation_id": identifier,
+        "channel": "wecom",
+        "channel_user_id": f"wm-{identifier}",
+        "started_at": f"{night}T10:00:00+08:00",
+        "turns": [{"speaker": "customer", "text": text}, {"speaker": "advisor", "text": "好的"}],
+    }
+
+
+def put(settings: Settings, night: str, chats: list[dict[str, Any]]) -> None:
+    folder = Path(settings.source.path.format(ds=night))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.jsonl").write_text("\n".join(json.dumps(c, ensure_ascii=False) for c in chats), "utf-8")
+
+
+@pytest.fixture
+def night(tables: Tables, settings: Settings, tmp_path: Path) -> Settings:
+    """Four nights of chats, gold in the first, a trained student; every tag is unsure, so the LLM matters."""
+    annotations, first = [], []
+    for i, word in enumerate(FILLER):
+        for split, texts in (("train", KNOWN), ("calibration", UNKNOWN), ("test", UNKNOWN)):
+            if split != "train" and i >= 3:
+                continue
+            for tag, text in [*texts.items(), (None, "")]:
+                identifier = f"{split}-{tag}-{i}"
+                first.append(chat(identifier, f"{word} {text}".strip(), FIRST))
+                annotations.append(
+                    {"conversation_id": identifier, "ds": FIRST, "split": split, "labels": [tag] if tag else []}
+                    | {"evidence": {tag: [0]} if tag else {}}
+                )
+    put(settings, FIRST, first)
+    put(settings, SECOND, [chat(f"s{i}", f"第{i}次 {UNKNOWN['maturity']}", SECOND) for i in range(5)])
+    for later in (THIRD, FOURTH):
+        put(settings, later, [chat(f"{later}-{i}", f"{later} {i} {KNOWN['redemption']}", later) for i in range(2)])
+    (tmp_path / "taxonomy.yaml").write_text(TAXONOMY, "utf-8")
+    (tmp_path / "gold.jsonl").write_text("\n".join(json.dumps(a) for a in annotations), "utf-8")
+    changed = settings.model_copy(
+        update={
+            "source": settings.source.model_copy(update={"gold": str(tmp_path / "gold.jsonl")}),
+            "student": settings.student.model_copy(update={"embeddings": False}),
+            "label": settings.label.model_copy(
+                update={"taxonomy": str(tmp_path / "taxonomy.yaml"), "wave_size": 4}
+                | {"unsure_low": -1.0, "unsure_high": 2.0}
+            ),
+        }
+    )
+    for ds in (FIRST, SECOND, THIRD, FOURTH):
+        ingest(tables, changed, ds)
+    prepare(tables, changed, SECOND)
+    return changed
+
+
+def prepare(tables: Tables, settings: Settings, ds: str) -> None:
+    gold(tables, settings, ds)
+    train(tables, settings, ds, say=lambda text: None)
+
+
+def run(tables: Tables, settings: Settings, ds: str, url: str) -> LabelResult:
+    llm = settings.llm.model_copy(
+        update={"profile": "endpoint", "base_url": url, "model": MODEL, "retries": 1}
+        | {"backoff_seconds": 0.01, "timeout_seconds": 5.0}
+    )
+    return label(tables, settings.model_copy(update={"llm": llm}), ds, say=lambda text: None)
+
+
+def outcomes(tables: Tables, ds: str) -> dict[str, tuple[str, int]]:
+    return {r["conversation_id"]: (r["status"], r["attempts"]) for r in tables.read("label_outcomes", ds).collect()}
+
+
+def test_the_llm_earns_its_say_and_a_replay_asks_nothing(tables: Tables, night: Settings) -> None:
+    with FakeLlm(oracle) as fake:
+        result = run(tables, night, SECOND, fake.base_url)
+        paid = len(fake.requests)
+        assert set(result.llm_tags) == {"maturity", "redemption"}
+        assert result.llm_requests == paid == 9 + 9 + 5  # calibration, test, night
+        rows = tables.read("labels", SECOND).collect()
+        assert {(r["tag_id"], r["labeller"]) for r in rows} == {("maturity", "llm")}
+        assert all(r["evidence"][0]["quote"] == "满期" for r in rows)
+        trust = {r["tag_id"]: r for r in tables.read("llm_trust", SECOND).collect()}
+        assert trust["maturity"]["llm_errors"] == 0 < trust["maturity"]["student_errors"]
+        assert (score(tables, night, SECOND).precision, score(tables, night, SECOND).recall) == (1.0, 1.0)
+        before = sorted(map(str, rows))
+        assert run(tables, night, SECOND, fake.base_url).llm_requests == 0
+        assert len(fake.requests) == paid
+        assert sorted(map(str, tables.read("labels", SECOND).collect())) == before
+        # A renamed tag costs nothing; a redefined one is asked again.
+        taxonomy = Path(night.label.taxonomy)
+        taxonomy.write_text(TAXONOMY.replace("到期承接", "到期"), "utf-8")
+        prepare(tables, night, SECOND)
+        assert run(tables, night, SECOND, fake.base_url).llm_requests == 0
+        taxonomy.write_text(TAXONOMY.replace("客户想卖出或转走。", "客户要把钱拿走。"), "utf-8")
+        prepare(tables, night, SECOND)
+        assert run(tables, night, SECOND, fake.base_url).llm_requests == paid
+
+
+def test_a_killed_night_pays_only_for_what_is_missing(
+    tables: Tables, night: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed: list[int] = []
+    append = Tables.append
+
+    def dying(self: Tables, name: str, frame: Any, ds: str) -> None:
+        append(self, name, frame, ds)
+        committed.append(1)
+        if len(committed) == 2:
+            raise KeyboardInterrupt
+
+    with FakeLlm(oracle) as fake:
+        monkeypatch.setattr(Tables, "append", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run(tables, night, SECOND, fake.base_url)
+        monkeypatch.setattr(Tables, "append", append)
+        assert len(fake.requests) == 8  # two waves of four
+        run(tables, night, SECOND, fake.base_url)
+        assert len(fake.requests) == 9 + 9 + 5
+
+
+def test_an_outage_leaves_conversations_pending_and_the_next_night_picks_them_up(
+    tables: Tables, night: Settings
+) -> None:
+    with FakeLlm(oracle) as fake:
+        run(tables, night, SECOND, fake.base_url)  # the LLM is known and trusted
+        paid = len(fake.requests)
+    prepare(tables, night, THIRD)
+    with pytest.raises(GateError, match="none of 2 conversations could be labelled"):
+        run(tables, night, THIRD, fake.base_url)  # nobody listens there any more
+    assert {status for status, _ in outcomes(tables, THIRD).values()} == {"pending"}
+    prepare(tables, night, FOURTH)
+    with FakeLlm(oracle) as fake:
+        result = run(tables, night, FOURTH, fake.base_url)
+        assert (result.conversations, result.labelled, len(fake.requests)) == (4, 4, 4)
+    assert paid == 23
+    assert outcomes(tables, FOURTH)[f"{THIRD}-0"] == ("labelled", 2)
+    nights = Counter(r["conversation_ds"] for r in tables.read("labels", FOURTH).collect())
+    assert nights == {THIRD: 2, FOURTH: 2}
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply("Sure! The tags are maturity."), reply_whitespace(), reply_status(500), Reply("{}", delay=9.0)]
+)
+def test_an_llm_that_never_answers_well_decides_nothing(tables: Tables, night: Settings, reply: Script) -> None:
+    small = night.model_copy(update={"label": night.label.model_copy(update={"wave_size": 50})})
+    with FakeLlm(reply) as fake:
+        try:
+            result = run(tables, small, SECOND, fake.base_url)
+        except GateError:
+            # Down or slow: nobody knows whom to trust, so everything waits for a night with an LLM.
+            assert {status for status, _ in outcomes(tables, SECOND).values()} == {"pending"}
+            return
+        # Prose or white space: the LLM is up but unusable, the student keeps every tag.
+        assert result.llm_tags == ()
+        assert {r["labeller"] for r in tables.read("labels", SECOND).collect()} == {"student"}
+        sent = len(fake.requests)
+        assert sent == 9 * 2  # each asked twice, then set aside
+        assert run(tables, small, SECOND, fake.base_url).llm_requests == 0
+        assert {r["verdict"] for r in tables.read("llm_answers", SECOND).collect()} == {"unusable"}
