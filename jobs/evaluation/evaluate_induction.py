@@ -20,6 +20,7 @@ from jobs.llm.server import server_status
 from jobs.privacy.redact import redact_conversation
 from jobs.settings import Settings
 from jobs.student.embed import Embedder
+from jobs.students import embedding_cache
 from jobs.taxonomy import dump_taxonomy
 
 FIGURES, ASSIGNMENTS, TAXONOMY, TRACE = (
@@ -94,7 +95,7 @@ def evaluate_induction(input_file: Path, out: Path, *, use_llm: bool, settings: 
     read = read_conversations(input_file)
     bare = [replace(redact_conversation(c), labels=None, turn_labels=None) for c in read]
     namer = _namer(settings) if use_llm else None
-    embedder = Embedder(settings.var_dir / "cache" / "embeddings.sqlite", settings.student.threads)
+    embedder = Embedder(embedding_cache(settings), settings.student.threads)
     with Bars() as bars:
         induced = induce(
             bare, seed=settings.sample.seed, embedder=embedder, namer=namer, name=input_file.stem, progress=bars

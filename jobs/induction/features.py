@@ -51,7 +51,9 @@ def lexical(texts: Sequence[str], seed: int) -> FloatArray:
 
 def _principal(sentences: FloatArray, dimensions: int, power: float, seed: int) -> FloatArray:
     """Unit rows of the first principal components, each divided by its variance to the `power` over two."""
-    dimensions = min(dimensions, *sentences.shape)
+    dimensions = min(dimensions, len(sentences) - 1, sentences.shape[1])
+    if dimensions < 1:  # one turn has no directions
+        return sentences
     pca = PCA(dimensions, random_state=seed)
     scores = pca.fit_transform(sentences)
     spread = np.maximum(pca.explained_variance_, 1e-9) ** (power / 2)

@@ -44,7 +44,7 @@ SCHEMA: dict[str, Any] = {
         "definition": {"type": "string", "minLength": _SHORTEST_DEFINITION, "maxLength": 240},
         "include": _TEXTS,
         "exclude": _TEXTS,
-        "id": {"type": "string", "minLength": 2, "maxLength": 40, "pattern": "^[a-z][a-z0-9_]*$"},
+        "id": {"type": "string", "pattern": "^[a-z][a-z0-9_]{1,39}$"},
     },
     "required": ["name", "definition", "include", "exclude", "id"],
     "additionalProperties": False,

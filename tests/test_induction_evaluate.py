@@ -1,0 +1,71 @@
+"""`evaluate-induction`: what it writes, with gold, without, and with an LLM."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.errors import ServerError
+from jobs.evaluation.evaluate_induction import evaluate_induction
+from jobs.induction.induce import Induced, induce
+from jobs.settings import Settings
+from jobs.taxonomy import load_taxonomy
+
+TEXTS = ["I want to reset my password", "please block my stolen card"]
+
+
+def write(path: Path, gold: bool, swap: bool = False) -> Path:
+    with path.open("w", encoding="utf-8") as out:
+        for i in range(24):
+            turns = [
+                {"speaker": "agent", "text": "How can I help?"},
+                {"speaker": "customer", "text": f"{TEXTS[i % 2]} number {'abcdefgh'[i % 8]}"},
+            ]
+            line: dict[str, Any] = {"conversation_id": f"c{i}", "turns": turns}
+            if gold:
+                line["turn_labels"] = [["greeting"], [["p", "b"][(i + swap) % 2]] if i < 20 else []]
+            out.write(json.dumps(line) + "\n")
+    return path
+
+
+def test_with_gold(tmp_path: Path, settings: Settings) -> None:
+    out = tmp_path / "out"
+    result = evaluate_induction(write(tmp_path / "in.jsonl", gold=True), out, use_llm=False, settings=settings)
+    assert result == json.loads((out / "induction.json").read_text())
+    assert {"accuracy", "precision", "recall", "f1", "nmi", "ari", "tags_found", "tags_gold", "seconds"} <= set(result)
+    assert (result["turns"], result["tags_gold"]) == (20, 2)  # agent turns and turns without gold are not scored
+    lines = [json.loads(line) for line in (out / "assignments.jsonl").read_text().splitlines()]
+    assert [(entry["conversation_id"], entry["turn"]) for entry in lines] == [(f"c{i}", 1) for i in range(24)]
+    assert {entry["tag"] for entry in lines} <= set(load_taxonomy(out / "taxonomy.yaml").tag_ids)
+
+
+def test_without_gold_the_last_two_alone(tmp_path: Path, settings: Settings) -> None:
+    out = tmp_path / "out"
+    evaluate_induction(write(tmp_path / "in.jsonl", gold=True), out, use_llm=False, settings=settings)
+    first = (out / "assignments.jsonl").read_bytes()
+    evaluate_induction(write(tmp_path / "in.jsonl", gold=False), out, use_llm=False, settings=settings)
+    assert sorted(path.name for path in out.iterdir()) == ["assignments.jsonl", "taxonomy.yaml"]
+    assert (out / "assignments.jsonl").read_bytes() == first  # gold changes nothing, and the same seed the same groups
+
+
+def test_induction_gets_conversations_without_gold(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spy(conversations: Any, **rest: Any) -> Induced:
+        assert all(c.labels is None and c.turn_labels is None for c in conversations)
+        assert not (tmp_path / "out" / "induction.json").exists()
+        return induce(conversations, **rest)
+
+    monkeypatch.setattr("jobs.evaluation.evaluate_induction.induce", spy)
+    evaluate_induction(write(tmp_path / "in.jsonl", gold=True), tmp_path / "out", use_llm=False, settings=settings)
+    assert (tmp_path / "out" / "induction.json").is_file()
+
+
+def test_the_llm_wanted_and_absent_is_an_error_that_says_what_to_do(tmp_path: Path, settings: Settings) -> None:
+    llm = settings.llm.model_copy(update={"base_url": "http://127.0.0.1:9/v1"})
+    settings = settings.model_copy(update={"llm": llm})
+    with pytest.raises(ServerError, match="--no-llm"):
+        evaluate_induction(write(tmp_path / "in.jsonl", gold=True), tmp_path / "out", use_llm=True, settings=settings)
