@@ -15,7 +15,13 @@ PROJECT = Path(__file__).resolve().parent.parent
 # The interpreter that runs Airflow also runs the jobs, unless the deployment says otherwise.
 PYTHON = os.environ.get("DONGCHA_PYTHON", sys.executable)
 
-DEFAULT_ARGS: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(minutes=5), "retry_exponential_backoff": True}
+# `airflow dags test` has no scheduler that would wait for a retry: the demo and the tests set 0.
+RETRIES = int(os.environ.get("DONGCHA_TASK_RETRIES", "2"))
+DEFAULT_ARGS: dict[str, Any] = {
+    "retries": RETRIES,
+    "retry_delay": timedelta(minutes=5),
+    "retry_exponential_backoff": True,
+}
 
 
 def stage(command: str, *, task_id: str | None = None, **options: Any) -> BashOperator:

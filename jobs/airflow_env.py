@@ -59,7 +59,7 @@ def run_dag(settings: Settings, dag_id: str, ds: str, show: Callable[[str], None
     with log.open("w", encoding="utf-8") as kept:
         process = subprocess.Popen(
             command,
-            env=airflow_env(settings),
+            env=airflow_env(settings) | {"DONGCHA_TASK_RETRIES": "0"},
             cwd=PROJECT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from night_facts import write
-
 from jobs.ingestion.identities import customer_id
 from jobs.storage import Tables
+from tests.night_facts import write
 
 FIRST, SECOND, THIRD = "2026-11-18", "2026-11-19", "2026-11-20"
 

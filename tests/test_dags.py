@@ -62,6 +62,7 @@ class _Night:
             "DONGCHA_LLM__MODEL": "fake-model",
             "DONGCHA_LLM__RETRIES": "0",
             "DONGCHA_STUDENT__EMBEDDINGS": "false",
+            "DONGCHA_TASK_RETRIES": "0",
         }
 
     def run(self, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -82,7 +83,7 @@ class _Night:
 
 
 def test_a_whole_night_reaches_the_crm_and_a_replay_changes_nothing(environment: dict[str, str]) -> None:
-    from fake_llm import FakeLlm, reply_json
+    from tests.fake_llm import FakeLlm, reply_json
 
     with FakeLlm(reply_json({"tags": [], "cannot_tell": False})) as endpoint:
         night = _Night(environment, endpoint.base_url)

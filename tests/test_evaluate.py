@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_llm import MODEL, FakeLlm, Reply, reply_json, reply_status
 
 from jobs.cascade import TagTrust
 from jobs.conversation import Conversation, Turn
@@ -17,6 +16,7 @@ from jobs.evaluation import evaluate as module
 from jobs.evaluation.evaluate import evaluate
 from jobs.evaluation.llm import hold_out, taxonomy_from_labels
 from jobs.settings import LlmSettings, Settings, StudentSettings
+from tests.fake_llm import MODEL, FakeLlm, Reply, reply_json, reply_status
 
 Line = dict[str, Any]
 TEXTS = {

@@ -131,7 +131,7 @@ def test_a_broken_contract_names_rule_and_rows(tables: Tables, settings: Setting
     put(settings, [chat("c1"), chat("c2")])
     ingest(tables, settings, NIGHT)
     frame = tables.read("conversations", NIGHT).localCheckpoint()
-    tables.write("conversations", frame.replace(frame.first()["party_key"], "leaked-phone", ["party_key"]), NIGHT)
+    tables.write("conversations", frame.replace(frame.collect()[0]["party_key"], "leaked-phone", ["party_key"]), NIGHT)
     with pytest.raises(ContractError) as caught:
         check_table(tables, "conversations", NIGHT, settings.var_dir / "checks")
     assert "party_key" in str(caught.value)

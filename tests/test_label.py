@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_llm import MODEL, FakeLlm, Reply, Script, reply_json, reply_status, reply_whitespace
 
 from jobs.errors import GateError
 from jobs.gold import gold
@@ -16,6 +15,7 @@ from jobs.score import score
 from jobs.settings import Settings
 from jobs.storage import Tables
 from jobs.train import train
+from tests.fake_llm import MODEL, FakeLlm, Reply, Script, reply_json, reply_status, reply_whitespace
 
 pytestmark = pytest.mark.spark
 

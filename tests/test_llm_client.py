@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import pytest
-from fake_llm import MODEL, FakeLlm, Reply, Script, reply_json, reply_status, reply_whitespace
 
 from jobs.conversation import Conversation, Turn
 from jobs.llm.client import FailureKind, LlmClient, LlmUsage
@@ -17,6 +16,7 @@ from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
 from jobs.llm.profiles import ServingProfile
 from jobs.settings import LlmSettings
 from jobs.taxonomy import Tag, Taxonomy
+from tests.fake_llm import MODEL, FakeLlm, Reply, Script, reply_json, reply_status, reply_whitespace
 
 TAXONOMY = Taxonomy(
     "test", 1, (Tag("maturity", "到期承接", "产品到期"), Tag("ready_to_buy", "明确购买", "客户明确表示要买"))

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fake_llm import FakeLlm, reply_json
 
 from jobs.errors import ServerError
 from jobs.llm import profiles
 from jobs.llm.process import ServerProcess, load_state, save_state, start_time, stop_group
 from jobs.llm.server import running_server, serve_down, serve_up, server_status
 from jobs.settings import PROJECT, LlmSettings, Settings
+from tests.fake_llm import FakeLlm, reply_json
 
 STAND_IN = """
 import http.server, json, os, signal, subprocess, sys, time

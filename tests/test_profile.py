@@ -3,7 +3,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from profile_facts import (
+
+from jobs.errors import GateError, InputError
+from jobs.profile import profile
+from jobs.profiling import PROFILE_TABLES
+from jobs.profiling.pots import Mention, fold_pots
+from jobs.quality import check_table
+from jobs.settings import Settings
+from jobs.storage import Tables
+from tests.profile_facts import (
     FIRST,
     SECOND,
     THIRD,
@@ -16,14 +24,6 @@ from profile_facts import (
     write_night,
     write_scores,
 )
-
-from jobs.errors import GateError, InputError
-from jobs.profile import profile
-from jobs.profiling import PROFILE_TABLES
-from jobs.profiling.pots import Mention, fold_pots
-from jobs.quality import check_table
-from jobs.settings import Settings
-from jobs.storage import Tables
 
 PURPOSES = ("retirement", "child_education", "home_purchase", "protection", "inheritance")
 ORDER = ("retirement", "child_education", "home_purchase", "growth", "preservation", "liquidity", "inheritance")

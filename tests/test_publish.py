@@ -11,8 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from postgres import PASSWORD, postgres_database, postgres_server
-from profile_facts import FIRST, SECOND, THIRD, Tag, Talk, customer, money, write_labels, write_night
 from pydantic import SecretStr
 from sqlalchemy import MetaData, Table, create_engine, inspect, select, text
 from sqlalchemy.engine import URL, make_url
@@ -28,6 +26,8 @@ from jobs.settings import PROJECT, PublishSettings, Settings, load_settings
 from jobs.sql_tables import PUBLICATIONS, crm_tables
 from jobs.storage import Tables
 from jobs.taxonomy import load_taxonomy
+from tests.postgres import PASSWORD, postgres_database, postgres_server
+from tests.profile_facts import FIRST, SECOND, THIRD, Tag, Talk, customer, money, write_labels, write_night
 
 TAXONOMY = load_taxonomy(PROJECT / "taxonomies" / "wealth-advisory.yaml")
 AWKWARD = "a\tb\\N\n'; DROP TABLE customer_tags;-- \\. “引号” 😀 NULL"

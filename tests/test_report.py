@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from night_facts import DS, MISSED_TEXT, TAGS, TEST_TEXT, WRONG_QUOTE, Facts
 from pyspark.sql import SparkSession
 
 from jobs.errors import InputError
@@ -23,6 +22,7 @@ from jobs.report.view import tag_rows, verdict
 from jobs.settings import PROJECT, Settings, load_settings
 from jobs.storage import Tables
 from jobs.taxonomy import load_taxonomy
+from tests.night_facts import DS, MISSED_TEXT, TAGS, TEST_TEXT, WRONG_QUOTE, Facts
 
 BEFORE = "2026-11-19"
 TAXONOMY = load_taxonomy(PROJECT / "taxonomies" / "wealth-advisory.yaml")

@@ -32,7 +32,7 @@ class CountingEngine:
 
 def test_each_distinct_text_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = CountingEngine()
-    monkeypatch.setattr(embed, "_engine", lambda threads: engine)
+    monkeypatch.setattr(embed, "_engine", lambda: engine)
     steps: list[tuple[int, int]] = []
     one = Embedder(tmp_path / "e.sqlite").embed(["aa", "b", "aa"], lambda done, total: steps.append((done, total)))
     assert sorted(engine.seen) == ["aa", "b"]

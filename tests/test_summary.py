@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 
 import pytest
-from night_facts import DS, Facts
 from pydantic import SecretStr
 from pyspark.sql import SparkSession
 from rich.console import Console
@@ -13,6 +12,7 @@ from jobs.errors import DongchaError, InputError
 from jobs.settings import PublishSettings, Settings, load_settings
 from jobs.storage import Tables
 from jobs.summary import Summary, render, summary
+from tests.night_facts import DS, Facts
 
 pytestmark = pytest.mark.spark
 

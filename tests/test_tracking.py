@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from night_facts import DS, Facts
 from pyspark.sql import SparkSession
 
 from jobs.errors import DongchaError, InputError
 from jobs.settings import Settings, load_settings
 from jobs.storage import Tables
 from jobs.tracking import log_night
+from tests.night_facts import DS, Facts
 
 pytestmark = pytest.mark.spark
 
