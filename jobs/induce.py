@@ -5,6 +5,7 @@ Nothing is labelled with a proposed taxonomy: it is a file for a person to read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,15 @@ from jobs.induction.induce import Induced
 from jobs.induction.induce import induce as induce_taxonomy
 from jobs.induction.naming import Namer, trace_lines
 from jobs.llm.profiles import load_profile
-from jobs.settings import Settings
+from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables, check_ds
 from jobs.student.embed import Embedder
 from jobs.students import embedding_cache
 from jobs.taxonomy import dump_taxonomy, load_taxonomy
 from jobs.taxonomy_diff import diff_taxonomies, to_markdown
+
+CODE_VERSION = "1"
+"""Raise it whenever the same sample would give another proposal."""
 
 
 def proposal_folder(settings: Settings, ds: str) -> Path:
@@ -36,6 +40,18 @@ def _sampled(tables: Tables, ds: str) -> list[Conversation]:
         Conversation(row["conversation_id"], tuple(Turn(turn["speaker"], turn["text"]) for turn in row["turns"]))
         for row in rows.select("conversation_id", "turns").toLocalIterator()
     ]
+
+
+def _key(conversations: list[Conversation], settings: Settings, use_llm: bool) -> str:
+    """What decides a proposal: the sample, the seed, the model and what it is told."""
+    digest = hashlib.sha256(f"{CODE_VERSION} {settings.sample.seed} {use_llm}".encode())
+    for conversation in conversations:
+        digest.update(conversation.content_hash.encode())
+    if use_llm:
+        digest.update(load_profile(settings).model_dump_json().encode())
+        for prompt in sorted((PROJECT / "prompts").glob("induce_*.md")):
+            digest.update(prompt.read_bytes())
+    return digest.hexdigest()
 
 
 def _write(folder: Path, induced: Induced) -> None:
@@ -58,6 +74,10 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
         ServerError: the LLM is wanted and does not answer.
     """
     conversations = _sampled(tables, ds)
+    folder, key = proposal_folder(settings, ds), _key(conversations, settings, use_llm)
+    stamp = folder / "key"
+    if stamp.is_file() and stamp.read_text("utf-8") == key:
+        return f"the sample is unchanged, nothing is asked again: {folder / 'taxonomy.yaml'}"
     last = ""
 
     def report(step: str, done: int, total: int) -> None:
@@ -70,14 +90,16 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
         conversations,
         seed=settings.sample.seed,
         embedder=Embedder(embedding_cache(settings), settings.student.threads),
-        namer=Namer(load_profile(settings), settings.llm) if use_llm else None,
+        # A weak model that fails twice at a name will fail again; the keyword name is there.
+        namer=Namer(load_profile(settings), settings.llm.model_copy(update={"retries": 1})) if use_llm else None,
         name=settings.scenario,
         progress=report,
     )
     if not induced.taxonomy.tags:
         raise GateError(f"induce {ds}: {len(conversations)} conversations gave no tag")
-    folder = proposal_folder(settings, ds)
+    stamp.unlink(missing_ok=True)
     _write(folder, induced)
+    stamp.write_text(key, "utf-8")
     by_llm = sum(bool(entry["accepted"]) for entry in induced.trace)
     return f"{len(induced.taxonomy.tags)} tags proposed ({by_llm} named by the LLM): {folder / 'taxonomy.yaml'}"
 
