@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from scipy import sparse
 
 from jobs.conversation import Conversation, Turn
 from jobs.errors import InputError
+from jobs.settings import PROJECT
 from jobs.student import embed, kernel
 from jobs.student.calibrate import choose_thresholds, fit_calibrator
 from jobs.student.embed import DIM, Embedder, EmbeddingCache, clean
@@ -52,23 +54,24 @@ def test_cached_and_fresh_are_the_same_and_near_in_meaning(tmp_path: Path) -> No
     assert fresh[0] @ fresh[1] > fresh[0] @ fresh[2]
 
 
-def _write(path: Path, worker: int) -> None:
-    cache = EmbeddingCache(path)
-    for i in range(20):
-        keys = [bytes([worker, i, j]) for j in range(5)]
-        cache.put([*keys, b"shared"], np.full((6, DIM), worker, dtype=np.float32))
-        assert len(cache.get(keys)) == 5
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from jobs.student.embed import DIM, EmbeddingCache
+cache, worker = EmbeddingCache(Path(sys.argv[1])), int(sys.argv[2])
+for i in range(20):
+    keys = [bytes([worker, i, j]) for j in range(5)]
+    cache.put([*keys, b"shared"], np.full((6, DIM), worker, dtype=np.float32))
+    assert len(cache.get(keys)) == 5
+"""
 
 
 def test_many_processes_may_write_at_once(tmp_path: Path) -> None:
     path = tmp_path / "e.sqlite"
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_write, args=(path, worker)) for worker in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    command = [sys.executable, "-c", WRITER, str(path)]
+    workers = [subprocess.Popen([*command, str(worker)], cwd=PROJECT) for worker in range(3)]
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
     assert (
         len(EmbeddingCache(path).get([bytes([w, i, j]) for w in range(3) for i in range(20) for j in range(5)])) == 300
     )
