@@ -15,7 +15,7 @@ NIGHT = "2026-11-20"
 LIST = """
 import json
 from airflow.dag_processing.dagbag import DagBag
-bag = DagBag(include_examples=False)
+bag = DagBag()
 assert not bag.import_errors, bag.import_errors
 print("DAGS " + json.dumps({
     dag_id: {t.task_id: sorted(t.downstream_task_ids) for t in dag.tasks} for dag_id, dag in bag.dags.items()
