@@ -36,7 +36,11 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_dags_load_and_nothing_is_published_before_the_gates(environment: dict[str, str]) -> None:
-    done = subprocess.run([sys.executable, "-c", LIST], env=environment, capture_output=True, text=True, check=False)
+    # Airflow's dag processor puts the DAG folder on the path; a bare DagBag does not.
+    path = {"PYTHONPATH": str(PROJECT / "dags")}
+    done = subprocess.run(
+        [sys.executable, "-c", LIST], env=environment | path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     line = next(line for line in done.stdout.splitlines() if line.startswith("DAGS "))
     dags: dict[str, dict[str, list[str]]] = json.loads(line.removeprefix("DAGS "))
