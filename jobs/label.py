@@ -88,9 +88,9 @@ class _Night:
             frozenset(tag.id for tag in tags if saves_periodically(tag.definition)),
         )
 
-    def views(self, conversations: DataFrame) -> DataFrame:
+    def views(self, conversations: DataFrame, *, left_out: bool = False) -> DataFrame:
         low, high = self.settings.label.unsure_low, self.settings.label.unsure_high
-        views = student_views(conversations, self.folder, embedding_cache(self.settings), low, high)
+        views = student_views(conversations, self.folder, embedding_cache(self.settings), low, high, left_out=left_out)
         return views.persist(StorageLevel.DISK_ONLY)
 
     def trust(self, gold: DataFrame, gold_views: DataFrame) -> list[TagTrust]:
@@ -135,7 +135,7 @@ class _Night:
 
 def _gold_pass(night: _Night) -> list[TagTrust]:
     gold = gold_candidates(night.tables, night.ds)
-    views = night.views(gold)
+    views = night.views(gold, left_out=True)
     try:
         seen = views.join(gold.select("conversation_id", "split", "turns"), "conversation_id").persist()
         trust = night.trust(gold, seen.where(F.col("split") == "calibration"))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from jobs.conversation import Conversation, Turn
 from jobs.errors import InputError
 from jobs.evaluation.induction_metrics import score_induction
 from jobs.induction import induce as induce_module
-from jobs.induction.cluster import Grouping, extend
+from jobs.induction.cluster import Grouping, extend, group_turns
 from jobs.induction.features import FloatArray, lexical
 from jobs.induction.induce import Induced, induce
 from jobs.induction.keywords import group_keywords
@@ -125,6 +127,19 @@ def test_beyond_the_vote_the_classifier_assigns_and_few_are_embedded(monkeypatch
     scores = score_induction([a.tag for a in found.assignments], [c.turn_labels[0] for c in talks if c.turn_labels])
     assert scores is not None and scores.turns == 160 and scores.precision > 0.85
     assert embedder.asked == 2 * 80
+
+
+def test_groups_do_not_depend_on_how_many_threads_sum_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def spy(*arguments: Any, **rest: Any) -> Grouping:
+        threads.extend(pool["num_threads"] for pool in threadpool_info())
+        return group_turns(*arguments, **rest)
+
+    monkeypatch.setattr(induce_module, "group_turns", spy)
+    with threadpool_limits(limits=2):
+        run(wishes(5))
+    assert threads and set(threads) == {1}
 
 
 def test_extend_follows_the_confident_cores() -> None:

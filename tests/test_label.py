@@ -27,10 +27,10 @@ tags:
   - {id: maturity, name: 到期承接, definition: 客户的产品到期要接续。}
   - {id: redemption, name: 赎回转出, definition: 客户想卖出或转走。}
 """
-# The student learns 到期 and 赎回; that people also say 满期 and 脱手 only the LLM knows.
+# The student learns 到期 and 赎回; what else people say for it, each word once, only the LLM knows.
 KNOWN = {"maturity": "我的理财到期了怎么办", "redemption": "我想赎回那只基金"}
-UNKNOWN = {"maturity": "存单满期咯下一步呢", "redemption": "这只我打算脱手"}
-SAYS = {"到期": "maturity", "满期": "maturity", "赎回": "redemption", "脱手": "redemption"}
+WORDS = {"maturity": ("满期", "兑付", "届满"), "redemption": ("脱手", "抛掉", "转走")}
+SAYS = {"到期": "maturity", "赎回": "redemption"} | {word: tag for tag, words in WORDS.items() for word in words}
 FILLER = (
     "张总说",
     "今天下雨",
@@ -73,9 +73,10 @@ def night(tables: Tables, settings: Settings, tmp_path: Path) -> Settings:
     """Four nights of chats, gold in the first, a trained student; every tag is unsure, so the LLM matters."""
     annotations, first = [], []
     for i, word in enumerate(FILLER):
-        for split, texts in (("train", KNOWN), ("calibration", UNKNOWN), ("test", UNKNOWN)):
+        for split in ("train", "calibration", "test"):
             if split != "train" and i >= 3:
                 continue
+            texts = KNOWN if split == "train" else {tag: f"这个{words[i]}呢" for tag, words in WORDS.items()}
             for tag, text in [*texts.items(), (None, "")]:
                 identifier = f"{split}-{tag}-{i}"
                 first.append(chat(identifier, f"{word} {text}".strip(), FIRST))
@@ -84,7 +85,7 @@ def night(tables: Tables, settings: Settings, tmp_path: Path) -> Settings:
                     | {"evidence": {tag: [0]} if tag else {}}
                 )
     put(settings, FIRST, first)
-    put(settings, SECOND, [chat(f"s{i}", f"第{i}次 {UNKNOWN['maturity']}", SECOND) for i in range(5)])
+    put(settings, SECOND, [chat(f"s{i}", f"第{i}次 这个满期呢", SECOND) for i in range(5)])
     for later in (THIRD, FOURTH):
         put(settings, later, [chat(f"{later}-{i}", f"{later} {i} {KNOWN['redemption']}", later) for i in range(2)])
     (tmp_path / "taxonomy.yaml").write_text(TAXONOMY, "utf-8")

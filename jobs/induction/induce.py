@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.preprocessing import normalize
+from threadpoolctl import threadpool_limits
 
 from jobs.conversation import Conversation
 from jobs.errors import InputError
@@ -108,8 +109,9 @@ def induce(
 ) -> Induced:
     """Induce tags from what customers say; labels in the conversations are never looked at.
 
-    The same conversations, seed and machine give the same groups. `namer` None means names by keywords; `language`
-    None means the main one of the turns. Turns without a wish are assigned `none` where the input holds whole chats.
+    The same conversations and seed give the same groups, however many cores the machine has. `namer` None means names
+    by keywords; `language` None means the main one of the turns. Turns without a wish are assigned `none` where the
+    input holds whole chats.
 
     Raises:
         InputError: no conversation has a customer turn.
@@ -121,7 +123,9 @@ def induce(
     rows = [i for i, turn in enumerate(turns) if turn.carries]
     carrying = [turns[i] for i in rows]
     language = language or main_language(carrying)
-    grouping, voters, voting = _group_all(carrying, seed, embedder, progress)
+    # Sums of two threads differ in their last bits from those of one, and UMAP makes other groups of that.
+    with threadpool_limits(limits=1):
+        grouping, voters, voting = _group_all(carrying, seed, embedder, progress)
     voted = Grouping(grouping.labels[voters], grouping.confidence[voters])
     groups = describe([carrying[i] for i in voters.tolist()], voted, voting)
     namings = {group.number: keyword_naming(group, language) for group in groups}

@@ -36,7 +36,7 @@ def _student(folder: Path, cache: Path) -> Student:
 
 
 def _viewer(
-    folder: Path, cache: Path, low: float, high: float
+    folder: Path, cache: Path, low: float, high: float, left_out: bool
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def view(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -47,7 +47,7 @@ def _viewer(
                 Conversation(row["conversation_id"], tuple(Turn(t["speaker"], t["text"]) for t in row["turns"]))
                 for row in rows
             ]
-            found = _student(folder, cache).predict(conversations)
+            found = _student(folder, cache).predict(conversations, left_out=left_out)
             yield pa.RecordBatch.from_pydict(
                 {
                     **{name: [row[name] for row in rows] for name in _COLUMNS[:3]},
@@ -62,7 +62,9 @@ def _viewer(
     return view
 
 
-def student_views(conversations: DataFrame, folder: Path, cache: Path, low: float, high: float) -> DataFrame:
+def student_views(
+    conversations: DataFrame, folder: Path, cache: Path, low: float, high: float, *, left_out: bool = False
+) -> DataFrame:
     """What the student says.
 
     Args:
@@ -70,9 +72,12 @@ def student_views(conversations: DataFrame, folder: Path, cache: Path, low: floa
         folder: a saved Student.
         cache: the file of sentence embeddings, shared by all tasks of this machine.
         low, high: a probability strictly between them is unsure.
+        left_out: conversations that the student learned from are seen as if it had not: for gold.
 
     Returns:
         conversation_id, conversation_ds, content_hash and, parallel to the student's tags, probabilities, decided,
         evidence_turns (-1: none) and unsure.
     """
-    return conversations.select(*_COLUMNS).mapInArrow(_viewer(folder, cache, low, high), from_arrow_schema(_VIEWS))
+    return conversations.select(*_COLUMNS).mapInArrow(
+        _viewer(folder, cache, low, high, left_out), from_arrow_schema(_VIEWS)
+    )
