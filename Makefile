@@ -9,6 +9,8 @@ RUN := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 # uv does not read pip's settings: hand it the folder of extra wheels where pip has one.
 FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)")
+# Stages are processes of their own: without byte code each would compile thousands of modules anew.
+export UV_COMPILE_BYTECODE := 1
 # A secret of your own in production; the sample chats are invented, so theirs may be public.
 DEMO_ENV := DONGCHA_PRIVACY__PSEUDONYM_KEY=$${DONGCHA_PRIVACY__PSEUDONYM_KEY:-demo-only-not-a-secret}
 
@@ -72,7 +74,8 @@ mlflow: $(VENV)/.synced ## MLflow's UI on http://127.0.0.1:5000
 lock: $(VENV)/.synced ## Resolve the requirements anew into URL-free locks
 	$(UV) pip compile -q --no-emit-index-url --python-version 3.11 requirements/dev.in -o requirements/dev.txt
 	$(UV) pip compile -q --no-emit-index-url --python-version 3.11 requirements/jobs.in -c requirements/dev.txt -o requirements/jobs.txt
-	bash requirements/setup-llm.sh --lock
+	$(UV) pip compile -q --no-emit-index-url --no-annotate --generate-hashes --python-version 3.11 $(FIND_LINKS) \
+	--overrides requirements/llm-overrides.txt requirements/llm.in -o requirements/llm.txt
 
 .PHONY: clean
 clean: ## Remove all output (var/); environments stay

@@ -37,7 +37,7 @@ def demo(settings: Settings, ds: str) -> None:
     Raises:
         DongchaError: a step failed; what it said is printed above.
     """
-    from jobs.spark import spark_session
+    from jobs.spark import shared_spark, spark_session
     from jobs.storage import Tables
     from jobs.summary import render, summary
 
@@ -46,16 +46,13 @@ def demo(settings: Settings, ds: str) -> None:
     os.environ["DONGCHA_LLM__KEEP_SERVER"] = "true"
     _step(1, f"LLM server (profile {settings.llm.profile}) and Airflow")
     _timed("Airflow is prepared", lambda: prepare_airflow(settings))
-    with running_server(settings):
-        _step(2, f"DAG taxonomy, night {ds}: sample, induce, diff")
-        _timed("taxonomy", lambda: run_dag(settings, "taxonomy", ds, _show))
-        _step(3, f"DAG nightly, night {ds}: ingest, label, score, profile, publish")
-        _timed("nightly", lambda: run_dag(settings, "nightly", ds, _show))
-    _step(4, "Summary")
-    spark = spark_session(settings, "summary")
-    try:
-        tables = Tables(spark, settings.warehouse, settings.storage.format)
+    with shared_spark(settings):
+        with running_server(settings):
+            _step(2, f"DAG taxonomy, night {ds}: sample, induce, diff")
+            _timed("taxonomy", lambda: run_dag(settings, "taxonomy", ds, _show))
+            _step(3, f"DAG nightly, night {ds}: ingest, label, score, profile, publish")
+            _timed("nightly", lambda: run_dag(settings, "nightly", ds, _show))
+        _step(4, "Summary")
+        tables = Tables(spark_session(settings, "summary"), settings.warehouse, settings.storage.format)
         Console().print(render(summary(tables, settings, ds)))
-    finally:
-        spark.stop()
     console.print(f"the whole demo took {time.monotonic() - began:.0f} s", highlight=False)

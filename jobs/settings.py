@@ -44,7 +44,7 @@ class PrivacySettings(_Section):
 
 
 class SparkSettings(_Section):
-    """Local by default; on a cluster set `master` (or let spark-submit set it)."""
+    """Local by default; elsewhere `master` names a cluster or a Spark Connect server (`sc://host:15002`)."""
 
     master: str = "local[*]"
     shuffle_partitions: int = 4
@@ -69,6 +69,7 @@ class StudentSettings(_Section):
 class LlmSettings(_Section):
     """Which serving profile (`models/serving/*.yaml`) labels, and how patient the client is.
 
+    `in_flight` requests are shared out among `tasks` Spark tasks that ask at the same time.
     `base_url` and `model` replace the profile's address and served model name (profile `endpoint` needs the first).
     """
 
@@ -76,6 +77,7 @@ class LlmSettings(_Section):
     base_url: str | None = None
     model: str | None = None
     in_flight: int = 32
+    tasks: int = Field(default=2, ge=1)
     timeout_seconds: float = 180.0
     retries: int = 3
     backoff_seconds: float = 0.5

@@ -36,19 +36,31 @@ _SHOWN = ((6, 3), (5, 2), (4, 2), (3, 1), (2, 1))
 _LONGEST_NAME = 60
 _SHORTEST_DEFINITION = 8
 
-_TEXTS = {"type": "array", "items": {"type": "string", "minLength": 2, "maxLength": 80}, "maxItems": 3}
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "minLength": 2, "maxLength": _LONGEST_NAME},
-        "definition": {"type": "string", "minLength": _SHORTEST_DEFINITION, "maxLength": 240},
-        "include": _TEXTS,
-        "exclude": _TEXTS,
-        "id": {"type": "string", "pattern": "^[a-z][a-z0-9_]{1,39}$"},
-    },
-    "required": ["name", "definition", "include", "exclude", "id"],
-    "additionalProperties": False,
-}
+# Characters a name, a definition and an item may have: room for a sentence, none for a weak model's ramblings.
+_ROOM = {"zh": (20, 80, 30), "en": (_LONGEST_NAME, 200, 80)}
+
+
+def _code(language: str) -> str:
+    """The language of prompt and limits."""
+    return "zh" if language.startswith("zh") else "en"
+
+
+def naming_schema(language: str) -> dict[str, Any]:
+    """The JSON schema that the server holds answers to."""
+    name, definition, item = _ROOM[_code(language)]
+    texts = {"type": "array", "items": {"type": "string", "minLength": 2, "maxLength": item}, "maxItems": 3}
+    return {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "minLength": 2, "maxLength": name},
+            "definition": {"type": "string", "minLength": _SHORTEST_DEFINITION, "maxLength": definition},
+            "include": texts,
+            "exclude": texts,
+            "id": {"type": "string", "pattern": "^[a-z][a-z0-9_]{1,39}$"},
+        },
+        "required": ["name", "definition", "include", "exclude", "id"],
+        "additionalProperties": False,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +82,8 @@ def naming_prompt(group: Group, neighbours: Sequence[Group], language: str, prof
     Raises:
         InputError: not even the shortest form fits the profile's context.
     """
-    code = "zh" if language.startswith("zh") else "en"
     template = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=False).from_string(
-        (_PROMPTS / f"induce_name.{code}.md").read_text(encoding="utf-8")
+        (_PROMPTS / f"induce_name.{_code(language)}.md").read_text(encoding="utf-8")
     )
     room = profile.context_length - _ANSWER_TOKENS - _MARGIN_TOKENS
     for own, others in _SHOWN:
@@ -140,7 +151,7 @@ async def _ask(
 
         prompt = naming_prompt(group, [groups[i] for i in group.neighbours], language, client.profile)
         message = [{"role": "user", "content": prompt}]
-        result = await client.ask(message, SCHEMA, "naming", parse, max_tokens=_ANSWER_TOKENS)
+        result = await client.ask(message, naming_schema(language), "naming", parse, max_tokens=_ANSWER_TOKENS)
         done += 1
         if progress:
             progress("naming groups", done, len(groups))

@@ -96,7 +96,7 @@ class LlmPass:
         self.tables, self.settings, self.ds, self.prompt = tables, settings, ds, prompt
         self._hashes = {tag_id: taxonomy.tag(tag_id).definition_hash for tag_id in prompt.tag_ids}
         # Every Spark task has a client of its own: together they keep to the limit.
-        self._askers = max(1, min(tables.spark.sparkContext.defaultParallelism, settings.llm.in_flight))
+        self._askers = max(1, min(settings.llm.tasks, settings.llm.in_flight))
         in_flight = max(1, min(settings.llm.in_flight, prompt.profile.in_flight) // self._askers)
         self._llm = settings.llm.model_copy(update={"in_flight": in_flight})
 
