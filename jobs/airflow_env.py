@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -45,6 +45,11 @@ def airflow_command(settings: Settings, *arguments: str, quiet: bool = False) ->
         stdout=subprocess.PIPE if quiet else None,
         stderr=subprocess.STDOUT if quiet else None,
     )
+
+
+def runs_stages(arguments: Sequence[str]) -> bool:
+    """Whether `airflow ARGUMENTS` runs tasks on this machine, so that a shared Spark is worth its start."""
+    return tuple(arguments[:1]) in (("standalone",), ("scheduler",)) or tuple(arguments[:2]) == ("dags", "test")
 
 
 def run_dag(settings: Settings, dag_id: str, ds: str, show: Callable[[str], None]) -> None:

@@ -243,11 +243,17 @@ def summary(ds: Ds) -> None:
 @app.command(rich_help_panel=AROUND, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def airflow(context: typer.Context) -> None:
     """Run `airflow ARGUMENTS` in Dongcha's Airflow environment, for example `airflow standalone`."""
-    from jobs.airflow_env import airflow_command, prepare_airflow
+    from jobs.airflow_env import airflow_command, prepare_airflow, runs_stages
 
     settings = load_settings()
     prepare_airflow(settings)
-    raise typer.Exit(airflow_command(settings, *context.args).returncode)
+    if not runs_stages(context.args):
+        raise typer.Exit(airflow_command(settings, *context.args).returncode)
+    from jobs.spark import shared_spark
+
+    with shared_spark(settings):
+        done = airflow_command(settings, *context.args)
+    raise typer.Exit(done.returncode)
 
 
 @serve_app.command("up")

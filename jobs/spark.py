@@ -86,10 +86,15 @@ def shared_spark(settings: Settings) -> Iterator[None]:
 
     The Spark is this process's own, with a Spark Connect server in it, on the loopback, for holders of a token that
     goes through the environment. Does nothing where `spark.master` names a Spark that is up already.
+
+    Raises:
+        RuntimeError: this process has a Spark session, which cannot become a shared one any more.
     """
     if not _local(settings):
         yield
         return
+    if SparkSession.getActiveSession() is not None:
+        raise RuntimeError("this process has a Spark session already: a shared Spark must be its first")
     before = {name: os.environ.get(name) for name in (_MASTER_VARIABLE, _SHARED_WITH)}
     port = _free_port()
     os.environ[_SHARED_WITH] = secrets.token_urlsafe(32)

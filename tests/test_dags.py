@@ -70,9 +70,8 @@ class _Night:
         }
 
     def run(self, **extra: str) -> subprocess.CompletedProcess[str]:
-        airflow = str(Path(sys.executable).parent / "airflow")
         return subprocess.run(
-            [airflow, "dags", "test", "nightly", NIGHT],
+            [sys.executable, "-m", "jobs", "airflow", "dags", "test", "nightly", NIGHT],
             env=self.environment | extra,
             capture_output=True,
             text=True,
