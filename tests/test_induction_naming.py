@@ -69,6 +69,9 @@ def test_prompt_shrinks_to_a_small_context_and_messages_stay_on_their_line() -> 
         ({"name": "?!"}, "schema"),
         ({"name": "重置密码"}, "language"),
         ({"name": "Book a flight"}, "not_grounded"),
+        ({"name": "Can you reset my password?"}, "degenerate"),
+        ({"name": "Password!!!!!!"}, "degenerate"),
+        ({"definition": "The customer aaaaaaaaaaaaaaa"}, "degenerate"),
         ({"include": "forgot"}, "schema"),
     ],
 )
@@ -122,3 +125,9 @@ def test_a_name_already_taken_is_kept_by_the_larger_group() -> None:
 def test_a_server_that_answers_nothing_is_an_error() -> None:
     with FakeLlm(reply_status(500)) as fake, pytest.raises(ServerError, match="named no group"):
         Namer(profile(fake.base_url), LLM).name_groups(GROUPS, "en")
+
+
+@pytest.mark.parametrize("identifier", ["aaaaaaaa", "test123456", "x_1234_y"])
+def test_an_id_that_only_counts_or_stutters_is_left_to_the_hash(identifier: str) -> None:
+    assert parse_naming(json.dumps(GOOD | {"id": identifier}), GROUPS[0], "en").slug == ""
+    assert parse_naming(json.dumps(GOOD), GROUPS[0], "en").slug == "reset_password"

@@ -34,6 +34,10 @@ _MARGIN_TOKENS = 64
 _EXAMPLE_CHARS = 160
 _SHOWN = ((6, 3), (5, 2), (4, 2), (3, 1), (2, 1))
 _LONGEST_NAME = 60
+# Marks of a model that copies or stutters: sentence marks in a name, one character four times in a row, counting.
+_SENTENCE = re.compile(r"[？！。；?!;:：]|，.*，")
+_STUTTER = re.compile(r"(\S)\1{3}")
+_COUNTED = re.compile(r"\d{3}")
 _SHORTEST_DEFINITION = 8
 
 # Characters a name, a definition and an item may have: room for a sentence, none for a weak model's ramblings.
@@ -108,8 +112,8 @@ def parse_naming(text: str, group: Group, language: str) -> Naming:
     """Check one answer on its own (whether the name is taken is checked over all groups).
 
     Raises:
-        BadAnswerError: not_json, schema, language (the wrong one), or not_grounded (no word of the group in the name
-        or the definition).
+        BadAnswerError: not_json, schema, degenerate, language (the wrong one), or not_grounded (no word of the
+        group in the name).
     """
     data = decode_json(text)
     if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in ("name", "definition", "id")):
@@ -120,6 +124,8 @@ def parse_naming(text: str, group: Group, language: str) -> Naming:
     name, definition = " ".join(data["name"].split()), " ".join(data["definition"].split())
     if not any(c.isalpha() for c in name) or len(name) > _LONGEST_NAME:
         raise BadAnswerError("schema", f"name must hold letters and have at most {_LONGEST_NAME} characters")
+    if _SENTENCE.search(name) or _STUTTER.search(name) or _STUTTER.search(definition):
+        raise BadAnswerError("degenerate", "the name is a sentence, or a text repeats one character")
     if len(definition) < _SHORTEST_DEFINITION or definition.casefold() == name.casefold():
         raise BadAnswerError("schema", "definition is missing or only repeats the name")
     if language.startswith("zh") != bool(HAN.search(name)) or language.startswith("zh") != bool(HAN.search(definition)):
@@ -128,7 +134,8 @@ def parse_naming(text: str, group: Group, language: str) -> Naming:
     if not _marks(name) & own:
         raise BadAnswerError("not_grounded", "the name has no word in common with the group's messages")
     include, exclude = (tuple(dict.fromkeys(i.strip() for i in items if len(i.strip()) > 1))[:3] for items in lists)
-    return Naming(name, definition, include, exclude, slug(data["id"]))
+    stable = "" if _STUTTER.search(data["id"]) or _COUNTED.search(data["id"]) else slug(data["id"])
+    return Naming(name, definition, include, exclude, stable)
 
 
 async def _ask(
