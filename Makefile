@@ -44,7 +44,7 @@ test: setup ## Set up, check style and types, run all tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(TYPES)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 .PHONY: test-fast
 test-fast: $(VENV)/.synced ## Tests without LLM server, Spark and Airflow

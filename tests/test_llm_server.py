@@ -171,6 +171,7 @@ def test_a_deaf_server_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert time.monotonic() - began < 5
     assert start_time(deaf.pid) is None
     deaf.stdout.close()
+    deaf.wait(timeout=5)  # it may still be a zombie
     with pytest.raises(ProcessLookupError):
         os.killpg(deaf.pid, 0)
 
