@@ -42,6 +42,15 @@ def test_with_gold(tmp_path: Path, settings: Settings) -> None:
     assert {entry["tag"] for entry in lines} <= set(load_taxonomy(out / "taxonomy.yaml").tag_ids)
 
 
+def test_the_yardstick_is_measured_alike_and_never_asks_the_llm(tmp_path: Path, settings: Settings) -> None:
+    source = write(tmp_path / "in.jsonl", gold=True)
+    result = evaluate_induction(source, tmp_path / "out", use_llm=True, settings=settings, baseline=True)
+    assert result["turns"] == 20 and 0 < result["accuracy"] <= 1  # it cannot choose fewer than five groups
+    assert "named_by_llm" not in result
+    tags = set(load_taxonomy(tmp_path / "out" / "taxonomy.yaml").tag_ids)
+    assert len(tags) == result["tags_proposed"] >= 2
+
+
 def test_without_gold_the_last_two_alone(tmp_path: Path, settings: Settings) -> None:
     out = tmp_path / "out"
     evaluate_induction(write(tmp_path / "in.jsonl", gold=True), out, use_llm=False, settings=settings)

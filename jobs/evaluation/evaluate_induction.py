@@ -11,6 +11,7 @@ from typing import Any
 
 from jobs.conversation import Conversation, read_conversations
 from jobs.errors import InputError, ServerError
+from jobs.evaluation.induction_baseline import kmeans_induce
 from jobs.evaluation.induction_metrics import InductionScores, score_induction
 from jobs.evaluation.progress import Bars
 from jobs.induction.induce import Induced, induce
@@ -77,12 +78,14 @@ def _score(induced: Induced, labelled: Sequence[Conversation]) -> InductionScore
     return score_induction([entry.tag for entry in induced.assignments], references)
 
 
-def evaluate_induction(input_file: Path, out: Path, *, use_llm: bool, settings: Settings) -> dict[str, Any]:
+def evaluate_induction(
+    input_file: Path, out: Path, *, use_llm: bool, settings: Settings, baseline: bool = False
+) -> dict[str, Any]:
     """Induce tags from INPUT's customer turns and assign every one of them; with gold, compare.
 
     Under `out`: `taxonomy.yaml`, `assignments.jsonl` (every customer turn), `induction.json` where INPUT has gold per
     turn, `induction_trace.jsonl` where the LLM was asked. Gold is taken off before induction sees the conversations,
-    and read again once the assignments are written.
+    and read again once the assignments are written. `baseline` is the yardstick, e5 with k-means, instead of our own.
 
     Returns:
         What `induction.json` holds; without gold only `tags_found`, `turns`, `seconds` and the LLM's share.
@@ -94,12 +97,14 @@ def evaluate_induction(input_file: Path, out: Path, *, use_llm: bool, settings: 
     began = time.monotonic()
     read = read_conversations(input_file)
     bare = [replace(redact_conversation(c), labels=None, turn_labels=None) for c in read]
-    namer = _namer(settings) if use_llm else None
+    namer = _namer(settings) if use_llm and not baseline else None
     embedder = Embedder(embedding_cache(settings), settings.student.threads)
     with Bars() as bars:
-        induced = induce(
-            bare, seed=settings.sample.seed, embedder=embedder, namer=namer, name=input_file.stem, progress=bars
-        )
+        seed, name = settings.sample.seed, input_file.stem
+        if baseline:
+            induced = kmeans_induce(bare, seed=seed, embedder=embedder, name=name, progress=bars)
+        else:
+            induced = induce(bare, seed=seed, embedder=embedder, namer=namer, name=name, progress=bars)
     try:
         _write(out, induced)
     except OSError as error:

@@ -1,0 +1,67 @@
+"""The yardstick of induction: sentence embeddings and k-means with the best silhouette, as anybody would start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
+
+from jobs.conversation import Conversation
+from jobs.errors import InputError
+from jobs.induction.cluster import Grouping
+from jobs.induction.groups import describe
+from jobs.induction.induce import Assignment, Induced, main_language
+from jobs.induction.proposal import build_taxonomy, keyword_naming
+from jobs.induction.turns import customer_turns
+from jobs.student.embed import Embedder
+from jobs.student.training import StageProgress
+
+_COUNTS = (5, 8, 11, 14, 17, 20, 24, 28, 33, 38, 44, 50)
+_SILHOUETTE_TURNS = 2_000
+
+
+def kmeans_induce(
+    conversations: Sequence[Conversation],
+    *,
+    seed: int,
+    embedder: Embedder,
+    name: str = "baseline",
+    progress: StageProgress | None = None,
+) -> Induced:
+    """Tags of k-means over turn embeddings, k of 5 to 50 with the best silhouette (Rousseeuw 1987); keyword names.
+
+    Raises:
+        InputError: there are fewer than ten customer turns.
+    """
+    turns = customer_turns(conversations)
+    if len(turns) < 2 * _COUNTS[0]:
+        raise InputError(f"{len(turns)} customer turns: k-means with silhouette needs at least {2 * _COUNTS[0]}")
+
+    def say(done: int, total: int) -> None:
+        if progress:
+            progress("embedding turns", done, total)
+
+    sentences = np.asarray(embedder.embed([turn.text for turn in turns], say), dtype=np.float32)
+    best, labels = -2.0, np.zeros(len(turns), dtype=np.int64)
+    for count in (count for count in _COUNTS if count < len(turns)):
+        found = KMeans(count, n_init=1, random_state=seed).fit_predict(sentences).astype(np.int64)
+        if len(np.unique(found)) < 2:
+            continue
+        sample = min(_SILHOUETTE_TURNS, len(turns))
+        score = float(silhouette_score(sentences, found, sample_size=sample, random_state=seed))
+        if score > best:
+            best, labels = score, found
+    labels = np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    groups = describe(turns, Grouping(labels, np.ones(len(turns))), sentences)
+    language = main_language(turns)
+    namings = {group.number: keyword_naming(group, language) for group in groups}
+    taxonomy = build_taxonomy(groups, namings, name=name, language=language)
+    return Induced(
+        taxonomy,
+        tuple(
+            Assignment(turn.conversation_id, turn.turn, taxonomy.tags[int(label)].id, 1.0)
+            for turn, label in zip(turns, labels, strict=True)
+        ),
+    )
