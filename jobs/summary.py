@@ -14,13 +14,12 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.errors import DongchaError
+from jobs.profiling import PROFILE_TABLES
 from jobs.report.build import report_path
 from jobs.report.data import collect_night
 from jobs.report.night import MACRO, MICRO, Flow, Score
 from jobs.settings import Settings
 from jobs.storage import Tables
-
-PROFILE_TABLES = ("customer_profile", "customer_tags", "customer_timeline", "investment_intents")
 
 
 @dataclass(frozen=True, slots=True)
