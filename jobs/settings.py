@@ -93,6 +93,13 @@ class LabelSettings(_Section):
     unsure_high: float = 0.8
 
 
+class CostSettings(_Section):
+    """What an hour of one GPU costs, in `currency`; without a price `plan` reckons GPU-hours but no money."""
+
+    gpu_hour: float | None = Field(default=None, ge=0)
+    currency: str = "CNY"
+
+
 class GateSettings(_Section):
     """`target_*`: what each tag must prove; `floor_*`: where the night stops (micro). Both look at lower bounds."""
 
@@ -142,6 +149,7 @@ class Settings(BaseSettings):
     student: StudentSettings = StudentSettings()
     llm: LlmSettings = LlmSettings()
     label: LabelSettings = LabelSettings()
+    cost: CostSettings = CostSettings()
     gate: GateSettings = GateSettings()
     sample: SampleSettings = SampleSettings()
     profile: ProfileSettings = ProfileSettings()

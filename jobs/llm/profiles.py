@@ -45,7 +45,7 @@ class ServingProfile(_Part):
 
     `context_length` and `max_output_tokens` are tokens; `tokens_per_wide_char` estimates what a Chinese character
     costs this model's tokenizer; `flags` are passed to `vllm serve` (true: the bare flag, an object: JSON);
-    `api_key_env` names the environment variable that holds the key.
+    `api_key_env` names the environment variable that holds the key; `gpus` is how many a server of it occupies.
     """
 
     name: str
@@ -69,6 +69,7 @@ class ServingProfile(_Part):
     taxonomy_detail: Literal["brief", "full"] = "full"
     in_flight: Annotated[int, Field(gt=0)] = 32
     start_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    gpus: Annotated[int, Field(ge=0)] = 0
     prices: Prices | None = None
 
     @model_validator(mode="after")
