@@ -19,7 +19,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from jobs.conversation import Conversation, Turn
 from jobs.labelling.questions import UNUSABLE, answers_of, missing_contents, settled, waves, with_keys
 from jobs.labelling.usage import Spent, prefix_counts, record
-from jobs.llm.client import FailureKind, LlmClient, LlmUsage
+from jobs.llm.client import FailureKind, LlmClient, LlmUsage, in_flight_bound
 from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
 from jobs.llm.probe import read_metrics
 from jobs.settings import LlmSettings, Settings
@@ -104,7 +104,7 @@ class LlmPass:
         self._hashes = {tag_id: taxonomy.tag(tag_id).definition_hash for tag_id in prompt.tag_ids}
         # Every Spark task has a client of its own: together they keep to the limit.
         self._askers = max(1, min(settings.llm.tasks, settings.llm.in_flight))
-        in_flight = max(1, min(settings.llm.in_flight, prompt.profile.in_flight) // self._askers)
+        in_flight = max(1, in_flight_bound(prompt.profile, settings.llm) // self._askers)
         self._llm = settings.llm.model_copy(update={"in_flight": in_flight})
 
     def keys(self, questions: DataFrame) -> DataFrame:
