@@ -102,6 +102,17 @@ def train(ds: Ds) -> None:
 
 
 @app.command(rich_help_panel=NIGHT)
+def plan(ds: Ds) -> None:
+    """Say what labelling the night would cost, from measured rates; nothing is asked."""
+    from jobs.plan import plan as run
+    from jobs.planning.table import plan_table
+
+    with _tables("plan", ds) as (tables, settings):
+        found = run(tables, settings, ds)
+        Console().print(plan_table(found))
+
+
+@app.command(rich_help_panel=NIGHT)
 def label(ds: Ds) -> None:
     """Tag the night's conversations: the student first, the LLM for what the student is unsure of."""
     from jobs.label import label as run

@@ -21,7 +21,9 @@ from jobs.labelling.backlog import candidates
 from jobs.labelling.conclude import Rules, conclude
 from jobs.labelling.gold_pass import gold_candidates, measure_trust, predictions, verdicts_by_content
 from jobs.labelling.llm_pass import LlmPass, Say
+from jobs.labelling.questions import all_questions, unsure_questions
 from jobs.labelling.student_pass import student_views
+from jobs.labelling.usage import Spent
 from jobs.llm.labelling import LabelPrompt
 from jobs.llm.profiles import load_profile
 from jobs.parameters import saves_periodically
@@ -45,28 +47,16 @@ class LabelResult:
     tags: int
     llm_requests: int
     llm_tags: tuple[str, ...]
+    spent: Spent
 
     def __str__(self) -> str:
+        rate = self.spent.hit_rate
+        cache = "" if rate is None else f" (prefix cache: {rate:.0%} of {self.spent.prefix_queries} prompt tokens)"
         return (
             f"{self.conversations} conversations: {self.labelled} labelled, {self.pending} pending, {self.dead} dead; "
-            f"{self.tags} tags; {self.llm_requests} LLM requests; the LLM decides {len(self.llm_tags)} tags"
+            f"{self.tags} tags; {self.llm_requests} LLM requests{cache}; "
+            f"the LLM decides {len(self.llm_tags)} tags"
         )
-
-
-def _questions(views: DataFrame, tag_ids: Sequence[str], llm_tags: frozenset[str]) -> DataFrame:
-    """(content_hash, tag_id) where the student is unsure and the LLM may decide."""
-    pairs = F.arrays_zip(F.array(*map(F.lit, tag_ids)).alias("tag_id"), F.col("unsure"))
-    return (
-        views.select("content_hash", F.explode(pairs).alias("pair"))
-        .select("content_hash", F.col("pair.tag_id").alias("tag_id"), F.col("pair.unsure").alias("unsure"))
-        .where(F.col("unsure") & F.col("tag_id").isin(*llm_tags))
-        .select("content_hash", "tag_id")
-        .distinct()
-    )
-
-
-def _all_questions(contents: DataFrame, tag_ids: Sequence[str]) -> DataFrame:
-    return contents.select("content_hash", F.explode(F.array(*map(F.lit, tag_ids))).alias("tag_id")).distinct()
 
 
 class _Night:
@@ -78,7 +68,7 @@ class _Night:
         self.student_key, self.folder = student_of_night(settings, ds)
         self.prompt = LabelPrompt(self.taxonomy, load_profile(settings))
         self.llm = LlmPass(tables, settings, ds, self.taxonomy, self.prompt)
-        self.requests = 0
+        self.spent = Spent()
         tags = self.taxonomy.tags
         self.rules = Rules(
             self.taxonomy.tag_ids,
@@ -96,9 +86,9 @@ class _Night:
     def trust(self, gold: DataFrame, gold_views: DataFrame) -> list[TagTrust]:
         """Ask the LLM about calibration gold and compare; sets the rules of the night."""
         calibration = gold.where(F.col("split") == "calibration")
-        questions = _all_questions(calibration, self.rules.tag_ids)
+        questions = all_questions(calibration, self.rules.tag_ids)
         asked = self.llm.ask(questions, calibration, "calibration gold", self.say)
-        self.requests += asked.requests
+        self.spent += asked.spent
         verdicts = verdicts_by_content(self.llm.answers(questions))
         rows = [row.asDict(recursive=True) for row in gold_views.collect()]
         found = measure_trust(self.tables, self.ds, rows, verdicts, self.rules.tag_ids)
@@ -139,10 +129,10 @@ def _gold_pass(night: _Night) -> list[TagTrust]:
     try:
         seen = views.join(gold.select("conversation_id", "split", "turns"), "conversation_id").persist()
         trust = night.trust(gold, seen.where(F.col("split") == "calibration"))
-        questions = _questions(views, night.rules.tag_ids, night.rules.llm_tags)
+        questions = unsure_questions(views, night.rules.tag_ids, night.rules.llm_tags)
         if night.rules.llm_tags:
-            night.requests += night.llm.ask(questions, gold, "gold", night.say).requests
-        verdicts = verdicts_by_content(night.llm.answers(_all_questions(gold, night.rules.tag_ids)))
+            night.spent += night.llm.ask(questions, gold, "gold", night.say).spent
+        verdicts = verdicts_by_content(night.llm.answers(all_questions(gold, night.rules.tag_ids)))
         rows = [row.asDict(recursive=True) for row in seen.collect()]
         night.write("gold_predictions", predictions(rows, verdicts, night.rules))
         night.write("llm_trust", [asdict(t) for t in trust])
@@ -166,9 +156,9 @@ def label(tables: Tables, settings: Settings, ds: str, say: Say = print) -> Labe
     try:
         count = todo.count()
         say(f"student: {count} conversations")
-        questions = _questions(views, night.rules.tag_ids, night.rules.llm_tags)
+        questions = unsure_questions(views, night.rules.tag_ids, night.rules.llm_tags)
         if night.rules.llm_tags:
-            night.requests += night.llm.ask(questions, todo, "night", say).requests
+            night.spent += night.llm.ask(questions, todo, "night", say).spent
         concluded = conclude(todo, views, night.llm.answers(questions), night.rules).persist(StorageLevel.DISK_ONLY)
         tables.write("labels", night.labels(concluded), ds)
         tables.write("label_outcomes", concluded, ds)
@@ -185,8 +175,9 @@ def label(tables: Tables, settings: Settings, ds: str, say: Say = print) -> Labe
         number.get("pending", 0),
         number.get("dead", 0),
         int(tags),
-        night.requests,
+        night.spent.requests,
         tuple(sorted(night.rules.llm_tags)),
+        night.spent,
     )
     _refuse_empty(result, ds)
     return result

@@ -69,12 +69,13 @@ class StudentSettings(_Section):
 class LlmSettings(_Section):
     """Which serving profile (`models/serving/*.yaml`) labels, and how patient the client is.
 
-    `in_flight` requests are shared out among `tasks` Spark tasks that ask at the same time.
-    `base_url` and `model` replace the profile's address and served model name (profile `endpoint` needs the first).
+    `in_flight` requests at most are shared out among `tasks` Spark tasks that ask at the same time.
+    `base_url` and `model` replace the profile's address and served model name (profile `endpoint` needs the first);
+    several addresses are several servers of the same model.
     """
 
     profile: str = "cpu-smollm2"
-    base_url: str | None = None
+    base_url: str | tuple[str, ...] | None = None
     model: str | None = None
     in_flight: int = 32
     tasks: int = Field(default=2, ge=1)
@@ -91,6 +92,13 @@ class LabelSettings(_Section):
     wave_size: int = 128
     unsure_low: float = 0.2
     unsure_high: float = 0.8
+
+
+class CostSettings(_Section):
+    """What an hour of one GPU costs, in `currency`; without a price `plan` reckons GPU-hours but no money."""
+
+    gpu_hour: float | None = Field(default=None, ge=0)
+    currency: str = "CNY"
 
 
 class GateSettings(_Section):
@@ -142,6 +150,7 @@ class Settings(BaseSettings):
     student: StudentSettings = StudentSettings()
     llm: LlmSettings = LlmSettings()
     label: LabelSettings = LabelSettings()
+    cost: CostSettings = CostSettings()
     gate: GateSettings = GateSettings()
     sample: SampleSettings = SampleSettings()
     profile: ProfileSettings = ProfileSettings()

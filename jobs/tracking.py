@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import DongchaError, InputError
+from jobs.labelling.usage import usage_metrics
 from jobs.report.data import collect_night
 from jobs.report.night import MACRO, MICRO, Night, Score
 from jobs.settings import Settings
@@ -46,13 +47,14 @@ def log_night(tables: Tables, settings: Settings, ds: str, *, student_dir: Path 
             raise InputError(f"{path}: no such file or folder to log to MLflow")
     night = collect_night(tables, ds)
     taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    figures = _metrics(night) | usage_metrics(tables, ds)
     client = _client(settings)
     experiment = _experiment(client, settings)
     earlier = _runs_of_night(client, experiment, ds)
     run = client.create_run(experiment, tags={"ds": ds, "scenario": settings.scenario}, run_name=f"night {ds}")
     run_id: str = run.info.run_id
     try:
-        _log(client, run_id, _parameters(night, taxonomy, settings, student_dir), _metrics(night))
+        _log(client, run_id, _parameters(night, taxonomy, settings, student_dir), figures)
         if report is not None:
             client.log_artifact(run_id, str(report), REPORT_ARTIFACT)
         if student_dir is not None:

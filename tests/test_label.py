@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from jobs.errors import GateError
 from jobs.gold import gold
 from jobs.ingest import ingest
 from jobs.label import LabelResult, label
+from jobs.labelling.usage import spent_on, usage_metrics
+from jobs.plan import Plan, plan
+from jobs.planning.table import plan_table
 from jobs.score import score
 from jobs.settings import Settings
 from jobs.storage import Tables
@@ -112,11 +117,21 @@ def prepare(tables: Tables, settings: Settings, ds: str) -> None:
 
 
 def run(tables: Tables, settings: Settings, ds: str, url: str) -> LabelResult:
+    return label(tables, at(settings, url), ds, say=lambda text: None)
+
+
+def at(settings: Settings, url: str) -> Settings:
     llm = settings.llm.model_copy(
         update={"profile": "endpoint", "base_url": url, "model": MODEL, "retries": 1}
         | {"backoff_seconds": 0.01, "timeout_seconds": 5.0}
     )
-    return label(tables, settings.model_copy(update={"llm": llm}), ds, say=lambda text: None)
+    return settings.model_copy(update={"llm": llm})
+
+
+def plan_in_words(found: Plan) -> str:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(plan_table(found))
+    return console.export_text()
 
 
 def outcomes(tables: Tables, ds: str) -> dict[str, tuple[str, int]]:
@@ -211,3 +226,36 @@ def test_an_llm_that_never_answers_well_decides_nothing(tables: Tables, night: S
         assert sent == 9 * 2  # each asked twice, then set aside
         assert run(tables, small, SECOND, fake.base_url).llm_requests == 0
         assert {r["verdict"] for r in tables.read("llm_answers", SECOND).collect()} == {"unusable"}
+
+
+def test_the_plan_asks_nothing_and_comes_true(tables: Tables, night: Settings) -> None:
+    with FakeLlm(oracle) as fake:
+        here = at(night, fake.base_url)
+        first = plan(tables, here, SECOND)
+        assert fake.requests == []
+        # Nine texts of gold (test gold repeats calibration's) and five of the night, each with two tags.
+        assert (first.work.conversations, first.work.asked, first.work.questions) == (5, 14, 28)
+        assert first.forecast.requests == 14 and first.forecast.prompt_tokens_estimated
+        assert (first.rates, first.forecast.output_tokens, first.forecast.seconds) == (None, None, None)
+        assert "not measured yet" in plan_in_words(first)
+
+        result = run(tables, night, SECOND, fake.base_url)
+        assert result.llm_requests == first.forecast.requests
+        spent = spent_on(tables, SECOND)
+        assert (spent.requests, spent.prompt_tokens, spent.cached_tokens, spent.output_tokens) == (14, 1400, 1120, 140)
+        assert spent.seconds > 0 and spent.prefix_queries is None, "this server counts no prefix cache"
+        assert usage_metrics(tables, SECOND)["llm.prompt_tokens"] == 1400
+        assert plan(tables, here, SECOND).forecast.requests == 0, "everything is answered"
+
+        prepare(tables, night, THIRD)
+        priced = here.model_copy(update={"cost": here.cost.model_copy(update={"gpu_hour": 20.0, "currency": "CNY"})})
+        third = plan(tables, priced, THIRD)
+        assert (third.work.asked, third.forecast.requests) == (2, 2)
+        made = third.forecast
+        assert (made.prompt_tokens, made.cached_tokens, made.computed_tokens, made.output_tokens) == (200, 160, 40, 20)
+        assert made.seconds == pytest.approx(2 * spent.seconds / 14)
+        assert (made.gpu_hours, made.gpu_money) == (0.0, 0.0), "this profile occupies no GPU"
+        saved = json.loads((night.var_dir / "plans" / f"{THIRD}.json").read_text("utf-8"))
+        assert saved["forecast"]["requests"] == 2 and saved["rates"]["nights"] == [SECOND]
+        paid = len(fake.requests)
+        assert run(tables, night, THIRD, fake.base_url).llm_requests == len(fake.requests) - paid == 2

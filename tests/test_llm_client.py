@@ -13,6 +13,8 @@ import pytest
 from jobs.conversation import Conversation, Turn
 from jobs.llm.client import FailureKind, LlmClient, LlmUsage
 from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
+from jobs.llm.pace import Pace
+from jobs.llm.probe import served_models
 from jobs.llm.profiles import ServingProfile
 from jobs.settings import LlmSettings
 from jobs.taxonomy import Tag, Taxonomy
@@ -207,3 +209,54 @@ def test_injected_text_stays_data() -> None:
     assert lines[1].startswith("0 客户：") and lines[2].startswith("1 客户：")
     assert outcomes[0].answer is None, "a tag with no verified quote does not count"
     assert json.dumps(fake.requests[0]["messages"][0]) == json.dumps(fake.requests[-1]["messages"][0])
+
+
+def test_a_server_that_is_overloaded_gets_fewer_at_once() -> None:
+    most_after: list[int] = []
+
+    def script(body: dict[str, Any]) -> Reply:
+        if len(fake.requests) <= 8:
+            return reply_status(429)
+        most_after.append(fake._at_once)
+        return Reply(RIGHT.content, delay=0.02)
+
+    chats = [Conversation(str(i), CHAT.turns) for i in range(24)]
+    with FakeLlm(script) as fake:
+        outcomes, _ = label(fake.base_url, chats, patience(in_flight=16))
+    assert all(outcome.failure is None for outcome in outcomes)
+    assert most_after[0] <= 4, "half of the eight that were turned away"
+    assert max(most_after) <= 16
+
+
+def test_a_dead_server_does_not_fail_the_others() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+    chats = [Conversation(str(i), CHAT.turns) for i in range(60)]
+    with FakeLlm(Reply(RIGHT.content, delay=0.02)) as first, FakeLlm(Reply(RIGHT.content, delay=0.02)) as second:
+        outcomes, usage = label(first.base_url, chats, patience(in_flight=8), replicas=(dead, second.base_url))
+        assert all(outcome.failure is None for outcome in outcomes)
+        assert len(first.requests) + len(second.requests) == 60 <= usage.requests < 60 + 10
+        assert min(len(first.requests), len(second.requests)) >= 20, "both servers share the work"
+        assert served_models(profile_at(dead, replicas=(first.base_url, second.base_url))) == [MODEL]
+
+
+def test_pace_grows_by_one_and_halves_once_for_one_moment() -> None:
+    pace = Pace(most=32, slow_seconds=10.0)
+    assert pace.limit == 16
+    pace.good(0.0, 1.0, under_way=3)
+    assert pace.limit == 16, "unused room is no reason for more"
+    for _ in range(40):
+        pace.good(1.0, 2.0, under_way=32)
+    assert pace.limit == 32
+    pace.trouble(50.0, 51.0)
+    pace.trouble(50.5, 52.0)
+    assert pace.limit == 16
+    for i in range(17):
+        pace.good(60.0, 61.0 + i / 100, under_way=32)
+    assert pace.limit == 17, "after trouble, one more for a limit's worth of answers"
+    pace.good(70.0, 90.0, under_way=17)
+    assert pace.limit == 8, "a slow answer is trouble"
+    for i in range(9):
+        pace.trouble(100.0 + 2 * i, 101.0 + 2 * i)
+    assert pace.limit == 1

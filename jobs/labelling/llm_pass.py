@@ -6,8 +6,9 @@ A killed night has paid for at most one wave that it lost; the next try asks exa
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 from pyspark import StorageLevel
@@ -17,13 +18,16 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.conversation import Conversation, Turn
 from jobs.labelling.questions import UNUSABLE, answers_of, missing_contents, settled, waves, with_keys
-from jobs.llm.client import FailureKind, LlmClient
+from jobs.labelling.usage import Spent, prefix_counts, record
+from jobs.llm.client import FailureKind, LlmClient, LlmUsage, in_flight_bound
 from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
+from jobs.llm.probe import read_metrics
 from jobs.settings import LlmSettings, Settings
 from jobs.storage import Tables
 from jobs.taxonomy import Taxonomy
 
 _EVIDENCE = pa.list_(pa.struct([("turn", pa.int32()), ("quote", pa.string())]))
+_COUNTS = ("requests", "prompt_tokens", "cached_tokens", "output_tokens")
 _ANSWERS = pa.schema(
     [
         ("content_hash", pa.string()),
@@ -32,7 +36,7 @@ _ANSWERS = pa.schema(
         ("confidence", pa.float64()),
         ("evidence", _EVIDENCE),
         ("failure", pa.string()),
-        ("requests", pa.int64()),
+        *((name, pa.int64()) for name in _COUNTS),
     ]
 )
 Say = Callable[[str], None]
@@ -46,10 +50,12 @@ class Asked:
     requests: int
     unusable: int
     outage: str | None
+    spent: Spent
 
 
 def _rows(outcome: LabelOutcome, tag_ids: Sequence[str]) -> Iterator[dict[str, object]]:
-    base = {"content_hash": outcome.content_hash, "requests": 0, "failure": None, "confidence": None, "evidence": []}
+    base: dict[str, object] = dict.fromkeys(_COUNTS, 0)
+    base |= {"content_hash": outcome.content_hash, "failure": None, "confidence": None, "evidence": []}
     if outcome.answer is None:
         kind = outcome.failure.kind if outcome.failure else FailureKind.BAD_ANSWER
         verdict = UNUSABLE if kind in (FailureKind.BAD_ANSWER, FailureKind.REJECTED) else None
@@ -69,9 +75,9 @@ def _rows(outcome: LabelOutcome, tag_ids: Sequence[str]) -> Iterator[dict[str, o
 
 
 def _asker(prompt: LabelPrompt, llm: LlmSettings) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    async def ask_all(conversations: list[Conversation]) -> tuple[list[LabelOutcome], int]:
+    async def ask_all(conversations: list[Conversation]) -> tuple[list[LabelOutcome], LlmUsage]:
         async with LlmClient(prompt.profile, llm) as client:
-            return await label_conversations(client, prompt, conversations), client.usage.requests
+            return await label_conversations(client, prompt, conversations), client.usage
 
     def ask(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         conversations = [
@@ -81,9 +87,10 @@ def _asker(prompt: LabelPrompt, llm: LlmSettings) -> Callable[[Iterator[pa.Recor
         ]
         if not conversations:
             return
-        outcomes, requests = asyncio.run(ask_all(conversations))
+        outcomes, usage = asyncio.run(ask_all(conversations))
         rows = [row for outcome in outcomes for row in _rows(outcome, prompt.tag_ids)]
-        rows[0]["requests"] = requests
+        # What the whole task sent and got travels with its first row.
+        rows[0] |= {name: asdict(usage)[name] for name in _COUNTS}
         yield pa.RecordBatch.from_pylist(rows, schema=_ANSWERS)
 
     return ask
@@ -97,7 +104,7 @@ class LlmPass:
         self._hashes = {tag_id: taxonomy.tag(tag_id).definition_hash for tag_id in prompt.tag_ids}
         # Every Spark task has a client of its own: together they keep to the limit.
         self._askers = max(1, min(settings.llm.tasks, settings.llm.in_flight))
-        in_flight = max(1, min(settings.llm.in_flight, prompt.profile.in_flight) // self._askers)
+        in_flight = max(1, in_flight_bound(prompt.profile, settings.llm) // self._askers)
         self._llm = settings.llm.model_copy(update={"in_flight": in_flight})
 
     def keys(self, questions: DataFrame) -> DataFrame:
@@ -121,24 +128,34 @@ class LlmPass:
             total = missing.count()
             if not total:
                 say(f"LLM, {what}: nothing to ask")
-                return Asked(0, 0, 0, None)
-            unique = texts.dropDuplicates(["content_hash"]).select("content_hash", "turns")
-            done = requests = unusable = 0
-            for wave in waves(missing, self.settings.label.wave_size):
-                sent, bad, outage, size = self._wave(wave.join(unique, "content_hash"))
-                done, requests, unusable = done + size, requests + sent, unusable + bad
-                say(
-                    f"LLM, {what}: {done} of {total} conversations, {requests} requests, "
-                    f"{unusable} without usable answer"
-                )
-                if outage is not None:
-                    say(f"LLM, {what}: stopped, {outage}; what is missing is asked again later")
-                    return Asked(done, requests, unusable, outage)
-            return Asked(done, requests, unusable, None)
+                return Asked(0, 0, 0, None, Spent())
+            return self._ask(missing, total, texts, what, say)
         finally:
             missing.unpersist()
 
-    def _wave(self, contents: DataFrame) -> tuple[int, int, str | None, int]:
+    def _ask(self, missing: DataFrame, total: int, texts: DataFrame, what: str, say: Say) -> Asked:
+        unique = texts.dropDuplicates(["content_hash"]).select("content_hash", "turns")
+        spent, unusable, outage = Spent(), 0, None
+        counters, began = read_metrics(self.prompt.profile), time.monotonic()
+        for wave in waves(missing, self.settings.label.wave_size):
+            counts, bad, outage = self._wave(wave.join(unique, "content_hash"))
+            spent, unusable = spent + counts, unusable + bad
+            say(
+                f"LLM, {what}: {spent.conversations} of {total} conversations, {spent.requests} requests, "
+                f"{unusable} without usable answer"
+            )
+            if outage is not None:
+                say(f"LLM, {what}: stopped, {outage}; what is missing is asked again later")
+                break
+        queries, hits = prefix_counts(counters, read_metrics(self.prompt.profile))
+        seconds = time.monotonic() - began
+        spent = replace(spent, seconds=seconds, prefix_queries=queries, prefix_hits=hits)
+        if outage is None:
+            # Minutes of waiting for a server that is down would spoil the measured rates.
+            record(self.tables, self.ds, what, self.prompt, spent)
+        return Asked(spent.conversations, spent.requests, unusable, outage, spent)
+
+    def _wave(self, contents: DataFrame) -> tuple[Spent, int, str | None]:
         rows = (
             contents.select("content_hash", "turns")
             .repartition(self._askers)
@@ -151,13 +168,14 @@ class LlmPass:
             known = settled(answers_of(self.tables, answered), self.ds).select("answer_key")
             self.tables.append("llm_answers", answered.join(known, "answer_key", "left_anti"), self.ds)
             asked = F.countDistinct("content_hash")
-            counts = rows.agg(F.sum("requests").alias("requests"), asked.alias("contents")).collect()[0]
+            sums = [F.sum(name).alias(name) for name in _COUNTS]
+            counts = rows.agg(asked.alias("conversations"), *sums).collect()[0].asDict()
             bad = rows.where(F.col("verdict") == UNUSABLE).agg(asked).collect()[0][0]
             down = rows.where(F.col("verdict").isNull()).agg(asked.alias("n"), F.first("failure").alias("why"))
             failed, why = down.collect()[0]
             outage = None
-            if failed and failed >= counts["contents"] / 2:
+            if failed and failed >= counts["conversations"] / 2:
                 outage = f"{failed} of {counts['contents']} conversations failed: {why}"
-            return int(counts["requests"]), int(bad), outage, int(counts["contents"])
+            return Spent(**counts), int(bad), outage
         finally:
             rows.unpersist()

@@ -6,7 +6,7 @@ a redefined tag asks that tag alone, an unchanged night asks nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -16,6 +16,23 @@ from jobs.storage import Tables
 UNUSABLE = "unusable"
 MOST_NIGHTS = 3
 """After this many nights without a usable answer a question is dead; a person can look at it."""
+
+
+def unsure_questions(views: DataFrame, tag_ids: Sequence[str], llm_tags: frozenset[str]) -> DataFrame:
+    """(content_hash, tag_id) where the student is unsure and the LLM may decide."""
+    pairs = F.arrays_zip(F.array(*map(F.lit, tag_ids)).alias("tag_id"), F.col("unsure"))
+    return (
+        views.select("content_hash", F.explode(pairs).alias("pair"))
+        .select("content_hash", F.col("pair.tag_id").alias("tag_id"), F.col("pair.unsure").alias("unsure"))
+        .where(F.col("unsure") & F.col("tag_id").isin(*llm_tags))
+        .select("content_hash", "tag_id")
+        .distinct()
+    )
+
+
+def all_questions(contents: DataFrame, tag_ids: Sequence[str]) -> DataFrame:
+    """(content_hash, tag_id) for every tag of every content."""
+    return contents.select("content_hash", F.explode(F.array(*map(F.lit, tag_ids))).alias("tag_id")).distinct()
 
 
 def with_keys(questions: DataFrame, tag_hashes: Mapping[str, str], prompt_hash: str, model: str) -> DataFrame:

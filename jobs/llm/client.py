@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from httpx2 import ConnectTimeout
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAioHttpClient, OpenAIError
+from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 from openai.types.chat import ChatCompletion
 
 from jobs.llm.answers import BadAnswerError
+from jobs.llm.endpoints import Endpoint, Endpoints
 from jobs.llm.profiles import ServingProfile
 from jobs.settings import LlmSettings
 
@@ -117,8 +118,16 @@ def _retry_after(error: APIStatusError) -> float | None:
         return None
 
 
+def in_flight_bound(profile: ServingProfile, llm: LlmSettings) -> int:
+    """Most requests under way at once: the settings' for all servers together, the profile's for each of them."""
+    return max(1, min(llm.in_flight, profile.in_flight * len(profile.urls)))
+
+
 class LlmClient:
-    """Asks one server. Use as an async context manager; `usage` counts what was sent and paid.
+    """Asks the servers of one profile. Use as an async context manager; `usage` counts what was sent and paid.
+
+    Requests under way are bounded by the settings and the profile, and within these bounds by what each server bears
+    (`Pace`). A server that is gone rests while the others work on.
 
     Once `_OUTAGE_AFTER` requests in a row have failed for the server's sake (down, slow, 5xx) with all their retries,
     the rest fail at once with the same reason: a dead server costs minutes, not a night.
@@ -128,15 +137,12 @@ class LlmClient:
         self.profile = profile
         self.usage = LlmUsage()
         self._llm = llm
-        self._slots = asyncio.Semaphore(min(llm.in_flight, profile.in_flight))
+        most = in_flight_bound(profile, llm)
+        self._slots = asyncio.Semaphore(most)
         self._jitter = random.Random(_SEED)
         self._failed_in_a_row = 0
-        self._api = AsyncOpenAI(
-            base_url=profile.url,
-            api_key=profile.api_key or "none",
-            max_retries=0,
-            timeout=llm.timeout_seconds,
-            http_client=DefaultAioHttpClient(),
+        self._endpoints = Endpoints(
+            profile.urls, profile.api_key or "none", min(most, profile.in_flight), llm.timeout_seconds
         )
 
     async def __aenter__(self) -> LlmClient:
@@ -145,7 +151,7 @@ class LlmClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._api.close()
+        await self._endpoints.close()
 
     async def ask(
         self,
@@ -170,7 +176,8 @@ class LlmClient:
                     break
                 attempts += 1
                 try:
-                    return await self._attempt(request, bad_answers, parse, attempts)
+                    async with self._endpoints.lease() as endpoint:
+                        return await self._attempt(endpoint, request, bad_answers, parse, attempts)
                 except BadAnswerError as error:
                     bad_answers += 1
                     self._failed_in_a_row = 0
@@ -214,7 +221,12 @@ class LlmClient:
         return request
 
     async def _attempt(
-        self, request: dict[str, Any], bad_answers: int, parse: Callable[[str], T], attempts: int
+        self,
+        endpoint: Endpoint,
+        request: dict[str, Any],
+        bad_answers: int,
+        parse: Callable[[str], T],
+        attempts: int,
     ) -> LlmResult[T]:
         if bad_answers:
             request = request | {"seed": _SEED + bad_answers, "temperature": 0.7}
@@ -222,11 +234,15 @@ class LlmClient:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._llm.timeout_seconds):
-                completion = await self._api.chat.completions.create(**request)
+                completion = await endpoint.api.chat.completions.create(**request)
         except (OpenAIError, TimeoutError) as error:
-            raise _classify(error) from error
+            failed = _classify(error)
+            if failed.failure.kind in _OUTAGES:
+                endpoint.ill(began, gone=failed.failure.kind is FailureKind.UNREACHABLE)
+            raise failed from error
         finally:
             self.usage.seconds += time.monotonic() - began
+        endpoint.well(began)
         if not isinstance(completion, ChatCompletion):
             raise BadAnswerError("not_json", "the response is not a chat completion")
         self._count(completion)

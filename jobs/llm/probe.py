@@ -27,7 +27,14 @@ def _get(url: str, key: str | None, seconds: float) -> bytes | None:
 
 
 def served_models(profile: ServingProfile, seconds: float = 5.0) -> list[str] | None:
-    """Names of the models served at the profile's address; None where no OpenAI-compatible server answers."""
+    """Names of the models that every server answering at the profile's addresses serves; None where none answers."""
+    answers = [found for one in profile.each() if (found := _models(one, seconds)) is not None]
+    if not answers:
+        return None
+    return [name for name in answers[0] if all(name in other for other in answers)]
+
+
+def _models(profile: ServingProfile, seconds: float) -> list[str] | None:
     body = _get(f"{profile.url}/models", profile.api_key, seconds)
     if body is None:
         return None
@@ -46,10 +53,10 @@ def is_healthy(profile: ServingProfile, seconds: float = 5.0) -> bool:
 
 
 def read_metrics(profile: ServingProfile, seconds: float = 5.0) -> dict[str, float]:
-    """vLLM's Prometheus counters, summed over labels; empty where the server has none."""
-    body = _get(f"{profile.root_url}/metrics", profile.api_key, seconds)
+    """vLLM's Prometheus counters, summed over labels and servers; empty where there are none."""
+    bodies = [_get(f"{one.root_url}/metrics", one.api_key, seconds) or b"" for one in profile.each()]
     totals: dict[str, float] = {}
-    for line in (body or b"").decode("utf-8", "replace").splitlines():
+    for line in b"\n".join(bodies).decode("utf-8", "replace").splitlines():
         if not line or line.startswith("#"):
             continue
         name, _, value = line.rpartition(" ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -43,9 +44,11 @@ class Prices(_Part):
 class ServingProfile(_Part):
     """One way to have an LLM answer. `managed` profiles start vLLM themselves, the others only talk to `base_url`.
 
+    `replicas` are the addresses of further servers of the same model; whoever runs them starts them.
+
     `context_length` and `max_output_tokens` are tokens; `tokens_per_wide_char` estimates what a Chinese character
     costs this model's tokenizer; `flags` are passed to `vllm serve` (true: the bare flag, an object: JSON);
-    `api_key_env` names the environment variable that holds the key.
+    `api_key_env` names the environment variable that holds the key; `gpus` is how many a server of it occupies.
     """
 
     name: str
@@ -58,6 +61,7 @@ class ServingProfile(_Part):
     flags: dict[str, Flag] = Field(default_factory=dict)
     env: dict[str, str] = Field(default_factory=dict)
     base_url: str | None = None
+    replicas: tuple[str, ...] = ()
     api_key_env: str = "DONGCHA_LLM_API_KEY"
     structured: Literal["structured_outputs", "response_format"] = "structured_outputs"
     extra_body: dict[str, str | int | float | bool | dict[str, str | int | float | bool]] = Field(default_factory=dict)
@@ -69,6 +73,7 @@ class ServingProfile(_Part):
     taxonomy_detail: Literal["brief", "full"] = "full"
     in_flight: Annotated[int, Field(gt=0)] = 32
     start_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    gpus: Annotated[int, Field(ge=0)] = 0
     prices: Prices | None = None
 
     @model_validator(mode="after")
@@ -77,11 +82,13 @@ class ServingProfile(_Part):
             raise ValueError("max_output_tokens must be smaller than context_length")
         if self.managed and self.base_url is None:
             raise ValueError("a managed profile needs base_url: where its server listens")
-        if self.base_url is not None:
-            parts = urlsplit(self.base_url)
+        if self.managed and self.replicas:
+            raise ValueError("a managed profile starts one server: several addresses need profile endpoint")
+        for url in (self.base_url, *self.replicas):
+            parts = urlsplit(url or "http://unset")
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError("base_url must look like http://127.0.0.1:8000/v1")
-            if self.managed and (parts.hostname not in ("127.0.0.1", "localhost") or parts.port is None):
+            if url and self.managed and (parts.hostname not in ("127.0.0.1", "localhost") or parts.port is None):
                 raise ValueError("a managed server listens on this machine only: base_url http://127.0.0.1:PORT/v1")
         return self
 
@@ -95,6 +102,15 @@ class ServingProfile(_Part):
         if self.base_url is None:
             raise InputError(f"profile {self.name} needs an address: set DONGCHA_LLM__BASE_URL (http://HOST:PORT/v1)")
         return self.base_url.rstrip("/")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Base URLs of all servers, the first one's first."""
+        return (self.url, *(url.rstrip("/") for url in self.replicas))
+
+    def each(self) -> tuple[ServingProfile, ...]:
+        """This profile once for each of its servers."""
+        return tuple(self.model_copy(update={"base_url": url, "replicas": ()}) for url in self.urls)
 
     @property
     def root_url(self) -> str:
@@ -118,8 +134,8 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
-def read_profile(path: Path, base_url: str | None = None, model: str | None = None) -> ServingProfile:
-    """One profile file, with the address and the served model's name replaced where given.
+def read_profile(path: Path, base_url: str | Sequence[str] | None = None, model: str | None = None) -> ServingProfile:
+    """One profile file, with the address (or several) and the served model's name replaced where given.
 
     Raises:
         InputError: the file is missing, not YAML, or a field does not fit, naming it.
@@ -134,7 +150,8 @@ def read_profile(path: Path, base_url: str | None = None, model: str | None = No
         raise InputError(f"{path}: expected a mapping of settings")
     data = {"name": path.stem} | data
     if base_url:
-        data["base_url"] = base_url
+        first, *others = [base_url] if isinstance(base_url, str) else base_url
+        data |= {"base_url": first, "replicas": others}
     if model:
         data["served_model_name"] = model
     try:
