@@ -175,7 +175,7 @@ class LlmPass:
             failed, why = down.collect()[0]
             outage = None
             if failed and failed >= counts["conversations"] / 2:
-                outage = f"{failed} of {counts['contents']} conversations failed: {why}"
+                outage = f"{failed} of {counts['conversations']} conversations failed: {why}"
             return Spent(**counts), int(bad), outage
         finally:
             rows.unpersist()

@@ -151,7 +151,7 @@ def read_profile(path: Path, base_url: str | Sequence[str] | None = None, model:
     data = {"name": path.stem} | data
     if base_url:
         first, *others = [base_url] if isinstance(base_url, str) else base_url
-        data |= {"base_url": first, "replicas": others}
+        data = {**data, "base_url": first, "replicas": others}
     if model:
         data["served_model_name"] = model
     try:
