@@ -2,7 +2,7 @@
 
 The LLM has to earn its say: on calibration gold both labellers answer everything, and a tag goes to the LLM only
 where it makes fewer errors (false positives and false negatives) than the student on the same conversations. Ties
-go to the student, which costs nothing.
+go to the student, which costs nothing. Where gold proves it (`jobs/guarantee.py`), a tag has thresholds of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from jobs.guarantee import Promise
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
@@ -34,9 +36,43 @@ class TagTrust:
     reason: str
 
 
-def unsure(probabilities: FloatArray, low: float, high: float) -> BoolArray:
-    """Where a calibrated probability says neither yes nor no: strictly between `low` and `high`, any shape."""
-    return (probabilities > low) & (probabilities < high)
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """Where the student is sure, tag by tag, parallel to its tags.
+
+    Strictly between `low` and `high` it is unsure. From `accept` on a tag is present, below it absent; where that is
+    None nothing is promised, and the student decides with its own threshold.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    accept: tuple[float | None, ...]
+
+    @classmethod
+    def plain(cls, tags: int, low: float, high: float) -> Bands:
+        """The same band for every tag, nothing promised."""
+        return cls((low,) * tags, (high,) * tags, (None,) * tags)
+
+    @classmethod
+    def of(cls, promises: Sequence[Promise], low: float, high: float) -> Bands:
+        """Promised tags keep to the thresholds that were proven, the others to `low` and `high`."""
+        cuts: list[tuple[float, float, float | None]] = []
+        for promise in promises:
+            if promise.promised == "none" or promise.accept_at is None or promise.reject_at is None:
+                cuts.append((low, high, None))
+            else:
+                cuts.append((promise.reject_at, promise.accept_at, promise.accept_at))
+        return cls(tuple(c[0] for c in cuts), tuple(c[1] for c in cuts), tuple(c[2] for c in cuts))
+
+    def unsure(self, probabilities: FloatArray) -> BoolArray:
+        """(n, t): where the calibrated probability says neither yes nor no."""
+        return (probabilities > np.array(self.low)) & (probabilities < np.array(self.high))
+
+    def decided(self, probabilities: FloatArray, student: BoolArray) -> BoolArray:
+        """(n, t): what the student decides alone; `student` by its own thresholds."""
+        promised = np.array([accept is not None for accept in self.accept], dtype=np.bool_)
+        cuts = np.array([2.0 if accept is None else accept for accept in self.accept])
+        return np.where(promised, probabilities >= cuts, student)
 
 
 def llm_trust(

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from jobs.errors import DongchaError
+from jobs.evaluation.commands import flips, learning_curve
 from jobs.settings import Settings, load_settings
 from jobs.storage import Tables, check_ds
 
@@ -213,10 +214,16 @@ def evaluate(
 ) -> None:
     """Learn from TRAIN, tag TEST without looking at its labels, and score."""
     from jobs.evaluation.evaluate import evaluate as run
-    from jobs.evaluation.table import scores_table
+    from jobs.evaluation.table import promises_table, scores_table
 
     result = run(train_file, test_file, taxonomy=taxonomy, labeller=labeller, out=out, settings=load_settings())
     Console().print(scores_table(result))
+    if "promises" in result:
+        Console().print(promises_table(result))
+
+
+app.command(rich_help_panel=OWN)(learning_curve)
+app.command(rich_help_panel=OWN)(flips)
 
 
 @app.command(rich_help_panel=OWN)

@@ -1,7 +1,7 @@
 """Stage label: every conversation of the night gets its tags, the student first, the LLM where the student is unsure.
 
-In order: the student views the night and the gold; the LLM answers calibration gold and so earns, tag by tag, the
-right to decide; it is then asked what the student is unsure of; and every conversation is concluded.
+In order: the LLM answers calibration gold and so earns, tag by tag, the right to decide; gold says which tags can be
+promised and with what thresholds; the LLM is asked what the student is unsure of; every conversation is concluded.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from jobs.cascade import MINIMUM_ANSWERED, TagTrust
+from jobs.cascade import MINIMUM_ANSWERED, Bands
 from jobs.contracts import load_contract
 from jobs.errors import GateError
+from jobs.guarantee import Target
 from jobs.labelling.backlog import candidates
 from jobs.labelling.conclude import Rules, conclude
-from jobs.labelling.gold_pass import gold_candidates, measure_trust, predictions, verdicts_by_content
+from jobs.labelling.gold_pass import compare, gold_candidates, gold_labels, predictions, verdicts_by_content
 from jobs.labelling.llm_pass import LlmPass, Say
 from jobs.labelling.questions import all_questions, unsure_questions
 from jobs.labelling.student_pass import student_views
@@ -69,6 +70,8 @@ class _Night:
         self.prompt = LabelPrompt(self.taxonomy, load_profile(settings))
         self.llm = LlmPass(tables, settings, ds, self.taxonomy, self.prompt)
         self.spent = Spent()
+        label = settings.label
+        self.bands = Bands.plain(len(self.taxonomy.tag_ids), label.unsure_low, label.unsure_high)
         tags = self.taxonomy.tags
         self.rules = Rules(
             self.taxonomy.tag_ids,
@@ -79,27 +82,38 @@ class _Night:
         )
 
     def views(self, conversations: DataFrame, *, left_out: bool = False) -> DataFrame:
-        low, high = self.settings.label.unsure_low, self.settings.label.unsure_high
-        views = student_views(conversations, self.folder, embedding_cache(self.settings), low, high, left_out=left_out)
+        """What the student says, with the bands of the night."""
+        views = student_views(conversations, self.folder, embedding_cache(self.settings), self.bands, left_out=left_out)
         return views.persist(StorageLevel.DISK_ONLY)
 
-    def trust(self, gold: DataFrame, gold_views: DataFrame) -> list[TagTrust]:
-        """Ask the LLM about calibration gold and compare; sets the rules of the night."""
-        calibration = gold.where(F.col("split") == "calibration")
+    def settle(self) -> None:
+        """Ask the LLM about calibration gold, compare, promise: sets the night's rules and bands."""
+        learned = gold_candidates(self.tables, self.ds, "train", "calibration")
+        calibration = learned.where(F.col("split") == "calibration")
         questions = all_questions(calibration, self.rules.tag_ids)
         asked = self.llm.ask(questions, calibration, "calibration gold", self.say)
         self.spent += asked.spent
         verdicts = verdicts_by_content(self.llm.answers(questions))
-        rows = [row.asDict(recursive=True) for row in gold_views.collect()]
-        found = measure_trust(self.tables, self.ds, rows, verdicts, self.rules.tag_ids)
-        decides = frozenset(t.tag_id for t in found if t.llm_decides)
-        if asked.outage and found and found[0].compared < MINIMUM_ANSWERED * len({r["conversation_id"] for r in rows}):
+        views = self.views(learned, left_out=True)
+        seen = views.join(learned.select("conversation_id", "split"), "conversation_id")
+        rows = sorted((row.asDict(recursive=True) for row in seen.collect()), key=lambda row: row["conversation_id"])
+        views.unpersist()
+        labels = gold_labels(self.tables, self.ds, "train", "calibration")
+        gate, label = self.settings.gate, self.settings.label
+        target = Target(gate.target_precision, gate.target_recall, gate.confidence)
+        trust, promised = compare(labels, rows, verdicts, self.rules.tag_ids, target)
+        decides = frozenset(t.tag_id for t in trust if t.llm_decides)
+        held = sum(row["split"] == "calibration" for row in rows)
+        if asked.outage and trust and trust[0].compared < MINIMUM_ANSWERED * held:
             # Nobody knows yet whom to trust: what the student is unsure of waits for a night with an LLM.
             self.say(f"whom to trust is not known tonight ({asked.outage}): unsure tags wait")
             decides = frozenset(self.rules.tag_ids)
-        precision = {t.tag_id: t.llm_precision for t in found}
-        self.rules = replace(self.rules, llm_tags=decides, llm_precision=precision)
-        return found
+        decides |= {p.tag_id for p in promised if p.promised == "cascade"}
+        self.rules = replace(self.rules, llm_tags=decides, llm_precision={t.tag_id: t.llm_precision for t in trust})
+        self.bands = Bands.of(promised, label.unsure_low, label.unsure_high)
+        self.say(f"promised: {sum(p.promised != 'none' for p in promised)} of {len(promised)} tags")
+        self.write("llm_trust", [asdict(t) for t in trust])
+        self.write("tag_promises", [asdict(p) for p in promised])
 
     def write(self, name: str, rows: Sequence[dict[str, object]]) -> None:
         """Write driver-side rows as night `ds` of a table."""
@@ -123,21 +137,18 @@ class _Night:
         )
 
 
-def _gold_pass(night: _Night) -> list[TagTrust]:
-    gold = gold_candidates(night.tables, night.ds)
+def _gold_pass(night: _Night) -> None:
+    """What `score` measures: calibration and test gold, labelled by the rules of the night."""
+    gold = gold_candidates(night.tables, night.ds, "calibration", "test")
     views = night.views(gold, left_out=True)
     try:
-        seen = views.join(gold.select("conversation_id", "split", "turns"), "conversation_id").persist()
-        trust = night.trust(gold, seen.where(F.col("split") == "calibration"))
-        questions = unsure_questions(views, night.rules.tag_ids, night.rules.llm_tags)
         if night.rules.llm_tags:
+            questions = unsure_questions(views, night.rules.tag_ids, night.rules.llm_tags)
             night.spent += night.llm.ask(questions, gold, "gold", night.say).spent
         verdicts = verdicts_by_content(night.llm.answers(all_questions(gold, night.rules.tag_ids)))
+        seen = views.join(gold.select("conversation_id", "split", "turns"), "conversation_id")
         rows = [row.asDict(recursive=True) for row in seen.collect()]
         night.write("gold_predictions", predictions(rows, verdicts, night.rules))
-        night.write("llm_trust", [asdict(t) for t in trust])
-        seen.unpersist()
-        return trust
     finally:
         views.unpersist()
 
@@ -150,6 +161,7 @@ def label(tables: Tables, settings: Settings, ds: str, say: Say = print) -> Labe
         GateError: there were conversations, but not one could be concluded, or none got a tag.
     """
     night = _Night(tables, settings, ds, say)
+    night.settle()
     _gold_pass(night)
     todo = candidates(tables, ds).persist(StorageLevel.DISK_ONLY)
     views = night.views(todo)

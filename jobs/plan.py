@@ -7,11 +7,13 @@ former nights measured (`llm_usage`). What nobody measured is left open.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from pyspark import StorageLevel
 from pyspark.sql import functions as F
 
+from jobs.cascade import Bands
+from jobs.guarantee import Promise
 from jobs.labelling.backlog import candidates
 from jobs.labelling.gold_pass import gold_candidates
 from jobs.labelling.llm_pass import LlmPass
@@ -22,7 +24,7 @@ from jobs.llm.profiles import load_profile
 from jobs.planning.forecast import Forecast, Work, forecast
 from jobs.planning.rates import Rates, measured_rates
 from jobs.planning.work import prompt_sizes
-from jobs.settings import Settings
+from jobs.settings import LabelSettings, Settings
 from jobs.storage import Tables
 from jobs.students import embedding_cache, student_of_night
 from jobs.taxonomy import load_taxonomy
@@ -51,6 +53,18 @@ def _trusted(tables: Tables, ds: str, tag_ids: tuple[str, ...]) -> tuple[frozens
     newest = max(row["ds"] for row in rows)
     decides = frozenset(r["tag_id"] for r in rows if r["ds"] == newest and r["llm_decides"]) & frozenset(tag_ids)
     return decides, f"The LLM decides {len(decides)} of {len(tag_ids)} tags, as measured on {newest}."
+
+
+def _bands(tables: Tables, ds: str, tag_ids: tuple[str, ...], label: LabelSettings) -> Bands:
+    """Where the student is sure, by the newest night that made promises about these tags."""
+    rows = [row.asDict() for row in tables.read_all("tag_promises", until=ds).collect()]
+    newest = max((row["ds"] for row in rows), default="")
+    found = {row["tag_id"]: row for row in rows if row["ds"] == newest}
+    if not set(tag_ids) <= set(found):
+        return Bands.plain(len(tag_ids), label.unsure_low, label.unsure_high)
+    names = [field.name for field in fields(Promise)]
+    promises = [Promise(**{name: found[tag_id][name] for name in names}) for tag_id in tag_ids]
+    return Bands.of(promises, label.unsure_low, label.unsure_high)
 
 
 def _notes(work: Work, rates: Rates | None) -> list[str]:
@@ -93,13 +107,13 @@ def plan(tables: Tables, settings: Settings, ds: str) -> Plan:
 def _work(tables: Tables, settings: Settings, ds: str, llm: LlmPass, decides: frozenset[str]) -> Work:
     tag_ids = llm.prompt.tag_ids
     folder, cache = student_of_night(settings, ds)[1], embedding_cache(settings)
-    low, high = settings.label.unsure_low, settings.label.unsure_high
-    todo, gold = candidates(tables, ds), gold_candidates(tables, ds)
+    bands = _bands(tables, ds, tag_ids, settings.label)
+    todo, gold = candidates(tables, ds), gold_candidates(tables, ds, "calibration", "test")
     # As the label stage asks: all of calibration gold, then what the student is unsure of in gold and night.
     questions = all_questions(gold.where(F.col("split") == "calibration"), tag_ids)
     if decides:
         for frame, left_out in ((gold, True), (todo, False)):
-            views = student_views(frame, folder, cache, low, high, left_out=left_out)
+            views = student_views(frame, folder, cache, bands, left_out=left_out)
             questions = questions.unionByName(unsure_questions(views, tag_ids, decides))
     missing = missing_contents(tables, llm.keys(questions.distinct()), ds).persist(StorageLevel.DISK_ONLY)
     try:

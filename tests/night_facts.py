@@ -99,6 +99,7 @@ class Facts:
         predictions = [row for i in range(self.conversations) for row in self._predictions(i)]
         write(tables, "gold_predictions", predictions, self.ds)
         write(tables, "llm_trust", [self._trust(n, tag) for n, tag in enumerate(TAGS)], self.ds)
+        write(tables, "tag_promises", [self._promise(tag) for tag in TAGS], self.ds)
 
     def _predictions(self, i: int) -> list[dict[str, Any]]:
         if self._split(i) == "train":
@@ -117,6 +118,23 @@ class Facts:
             "llm_precision": 0.5,
             "llm_decides": self.llm_scores and llm < 5,
             "reason": "the LLM makes fewer errors",
+        }
+
+    def _promise(self, tag: str) -> dict[str, Any]:
+        cuts = {"retirement": ("student", 0.4, 0.4), "growth": ("cascade", 0.8, 0.1)}
+        promised, accept, reject = cuts.get(tag, ("none", None, None))
+        return {
+            "tag_id": tag,
+            "gold": 258,
+            "positives": 30,
+            "promised": promised,
+            "accept_at": accept,
+            "reject_at": reject,
+            "precision_low": 0.7,
+            "recall_low": 0.6,
+            "level": 0.002,
+            "more_gold": 0 if accept else None if tag == "complaint" else 412,
+            "reason": "too little gold",
         }
 
     def scores(self) -> list[dict[str, Any]]:

@@ -204,11 +204,32 @@ def test_cascade_asks_only_where_it_may_help(files: Files, lexical: Settings, tm
     alone = evaluate(train, test, taxonomy=None, labeller="student", out=tmp_path / "s", settings=lexical)
     trusted = [entry["tag_id"] for entry in result["llm_trust"] if entry["llm_decides"]]
     assert trusted == []
+    assert [entry["tag_id"] for entry in result["promises"]] == ["card", "fee", "loan"]
+    assert {entry["promised"] for entry in result["promises"]} == {"none"}
+    assert all(entry["gold"] == 38 for entry in result["promises"])
     assert result["llm_requests"] == len(asked) == round(38 * 0.25)
     assert not any("please block my card" in text for text in asked)
     assert result["micro"] == alone["micro"]
     predictions = [(tmp_path / name / "predictions.jsonl").read_bytes() for name in "cs"]
     assert predictions[0] == predictions[1]
+
+
+def test_a_promised_tag_never_reaches_the_llm(files: Files, lexical: Settings, tmp_path: Path) -> None:
+    """Targets that TRAIN proves: the student decides alone, though the settings' band calls every tag unsure."""
+    gate = lexical.gate.model_copy(update={"target_precision": 0.3, "target_recall": 0.3})
+    label = lexical.label.model_copy(update={"unsure_low": -1.0, "unsure_high": 2.0})
+    easy = lexical.model_copy(update={"gate": gate, "label": label})
+    with FakeLlm(say_card) as fake:
+        result = evaluate(
+            files("train", train_lines()),
+            files("test", TEST),
+            taxonomy=None,
+            labeller="cascade",
+            out=tmp_path / "o",
+            settings=with_llm(easy, fake.base_url),
+        )
+    assert {entry["promised"] for entry in result["promises"]} == {"student"}
+    assert result["llm_conversations"] == 0
 
 
 def test_cascade_lets_a_better_llm_decide_what_the_student_is_unsure_of(

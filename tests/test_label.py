@@ -150,6 +150,11 @@ def test_the_llm_earns_its_say_and_a_replay_asks_nothing(tables: Tables, night: 
         assert all(r["evidence"][0]["quote"] == "满期" for r in rows)
         trust = {r["tag_id"]: r for r in tables.read("llm_trust", SECOND).collect()}
         assert trust["maturity"]["llm_errors"] == 0 < trust["maturity"]["student_errors"]
+        promises = {r["tag_id"]: r for r in tables.read("tag_promises", SECOND).collect()}
+        assert set(promises) == set(trust)
+        # Thirty-nine conversations cannot prove 0.90: promised is nothing, and the band of the settings stays.
+        assert {r["promised"] for r in promises.values()} == {"none"}
+        assert all(r["gold"] == 39 and r["positives"] == 13 for r in promises.values())
         assert (score(tables, night, SECOND).precision, score(tables, night, SECOND).recall) == (1.0, 1.0)
         before = sorted(map(str, rows))
         assert run(tables, night, SECOND, fake.base_url).llm_requests == 0
@@ -163,6 +168,18 @@ def test_the_llm_earns_its_say_and_a_replay_asks_nothing(tables: Tables, night: 
         taxonomy.write_text(TAXONOMY.replace("客户想卖出或转走。", "客户要把钱拿走。"), "utf-8")
         prepare(tables, night, SECOND)
         assert run(tables, night, SECOND, fake.base_url).llm_requests == paid
+
+
+def test_a_promised_tag_is_the_students_and_costs_no_request(tables: Tables, night: Settings) -> None:
+    """With targets that this gold does prove, nothing is passed on to the LLM although every tag is unsure."""
+    gate = night.gate.model_copy(update={"target_precision": 0.02, "target_recall": 0.02})
+    with FakeLlm(oracle) as fake:
+        result = run(tables, night.model_copy(update={"gate": gate}), SECOND, fake.base_url)
+    promises = tables.read("tag_promises", SECOND).collect()
+    assert {r["promised"] for r in promises} == {"student"}
+    assert all(r["accept_at"] == r["reject_at"] for r in promises)
+    assert result.llm_requests == len(fake.requests) == 9  # calibration gold only
+    assert {r["labeller"] for r in tables.read("labels", SECOND).collect()} == {"student"}
 
 
 def test_a_killed_night_pays_only_for_what_is_missing(

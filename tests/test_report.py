@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from jobs.drift import Drift
 from jobs.errors import InputError
 from jobs.metrics import wilson
 from jobs.report.build import build_report, render_page
@@ -18,6 +19,7 @@ from jobs.report.confusion import Confusion, Mistake, collect_confusion, reliabi
 from jobs.report.data import collect_night
 from jobs.report.need import further_right, gold_needed, trials_needed
 from jobs.report.night import Night
+from jobs.report.stability import Stability, collect_stability
 from jobs.report.view import tag_rows, verdict
 from jobs.settings import PROJECT, Settings, load_settings
 from jobs.storage import Tables
@@ -91,7 +93,9 @@ def test_a_hostile_taxonomy_is_escaped(night: Night, confusion: Confusion) -> No
     hostile = '"><script>alert(1)</script>'
     tags = tuple(replace(tag, name=hostile, definition=hostile, kind=hostile) for tag in TAXONOMY.tags)
     taxonomy = replace(TAXONOMY, name=hostile, tags=tags)
-    page = render_page(night, confusion, taxonomy, load_settings())
+    drift = Drift(hostile, 1, 9, 5, 9, 0.9, 0.1, 1.2, 0.05)
+    moved = Stability((BEFORE,), ((DS, replace(drift, tag_id=None)),), (drift,))
+    page = render_page(night, confusion, moved, taxonomy, load_settings())
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 2 * len(tags)
 
@@ -123,6 +127,31 @@ def test_numbers_on_the_page_are_those_of_the_tables(nights: tuple[Tables, Setti
     tags = tables.read("labels", DS).where("tag_id != 'none'")
     by_student = tags.where("labeller = 'student'").count()
     assert f"出自学生 {by_student} · 大模型 {tags.count() - by_student}" in text
+
+
+@pytest.mark.spark
+def test_the_page_says_what_is_promised_and_how_much_gold_is_missing(page: str) -> None:
+    assert "学生可保证 概率 ≥ 0.40 给" in _text(_row(page, "retirement"))
+    assert "两者可保证 ≥ 0.80 给，≤ 0.10 不给，其间问大模型" in _text(_row(page, "growth"))
+    assert "不能保证 照现在的准头，补金标也不够" in _text(_row(page, "complaint"))
+    assert "不能保证 约再要 412 个金标会话" in _text(_row(page, "inheritance"))
+    assert f"2 of {len(TAGS)} tags are promised" in _text(page)
+
+
+@pytest.mark.spark
+def test_drift_is_measured_between_nights_and_shown(nights: tuple[Tables, Settings], page: str) -> None:
+    tables, _ = nights
+    found = collect_stability(tables, DS, 0.95)
+    assert found.compared_with == (BEFORE,)
+    assert [ds for ds, _ in found.trend] == [DS]
+    labelled = tables.read("label_outcomes", DS).where("status = 'labelled'").count()
+    first = found.tags[0]
+    assert (first.n_before, first.n_now) == (12, labelled)
+    assert first.now == tables.read("labels", DS).where(f"tag_id = '{first.tag_id}'").count()
+    section = _text(page.split("Drift between nights")[1])
+    assert f"PSI 结论 {TAXONOMY.tag(first.tag_id or '').name}" in section
+    assert f"{first.psi:.3f} {first.low:.3f}–{first.high:.3f}" in section
+    assert collect_stability(tables, BEFORE, 0.95).trend == ()
 
 
 @pytest.mark.spark
@@ -190,7 +219,7 @@ def test_a_night_without_llm_quarantine_and_history(nights: tuple[Tables, Settin
     # The second night has them all.
     assert "没有能在校准金标上比出高下的答案" not in page
     assert "本夜没有隔离任何记录" not in page
-    assert page.count("<polyline") == 2
+    assert page.count("<polyline") == 4
 
 
 @pytest.mark.spark
@@ -212,7 +241,7 @@ def test_the_floor_stops_the_night(night: Night, confusion: Confusion) -> None:
     assert verdict(night, tag_rows(night, TAXONOMY, gate), gate).passed is True
     strict = gate.model_copy(update={"floor_recall": 0.99})
     assert verdict(night, tag_rows(night, TAXONOMY, strict), strict).passed is False
-    page = render_page(night, confusion, TAXONOMY, settings.model_copy(update={"gate": strict}))
+    page = render_page(night, confusion, Stability((), (), ()), TAXONOMY, settings.model_copy(update={"gate": strict}))
     assert "不通过" in page
 
 

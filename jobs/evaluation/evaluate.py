@@ -81,7 +81,11 @@ def _label(labeller: Labeller, job: Job) -> _Outcome:
         silent = int((~answers.answered).sum())
         return _Outcome(answers.probabilities, answers.decisions, answers.requests, {"llm_unanswered": silent})
     both = cascade(job)
-    notes = {"llm_conversations": both.asked, "llm_trust": [asdict(entry) for entry in both.trust]}
+    notes = {
+        "llm_conversations": both.asked,
+        "llm_trust": [asdict(entry) for entry in both.trust],
+        "promises": [asdict(entry) for entry in both.promises],
+    }
     return _Outcome(both.probabilities, both.decisions, both.requests, notes)
 
 

@@ -10,10 +10,11 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from jobs.cascade import TagTrust, combine, llm_trust, unsure
+from jobs.cascade import Bands, TagTrust, combine, llm_trust
 from jobs.conversation import Conversation
 from jobs.errors import InputError, ServerError
 from jobs.evaluation.job import Job
+from jobs.guarantee import Evidence, Promise, Target, promises
 from jobs.llm.client import LlmClient
 from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
 from jobs.llm.profiles import load_profile
@@ -44,13 +45,14 @@ class LlmAnswers:
 
 @dataclass(frozen=True, slots=True)
 class CascadeResult:
-    """What the cascade decided, and whom it trusts with each tag."""
+    """What the cascade decided, whom it trusts with each tag, and what it promises."""
 
     probabilities: Array
     decisions: Bools
     requests: int
     asked: int
     trust: tuple[TagTrust, ...]
+    promises: tuple[Promise, ...]
 
 
 def taxonomy_from_labels(train: Sequence[Conversation], tags: Sequence[str]) -> Taxonomy:
@@ -140,26 +142,46 @@ def _student(job: Job, train: Sequence[Conversation]) -> Student:
     )
 
 
+def _promises(job: Job, student: Student, held: Sequence[Conversation], llm: LlmAnswers) -> list[Promise]:
+    """What TRAIN proves: of the student on all of it, each conversation left out; of both where the LLM answered."""
+    labelled = [c for c in job.train if c.labels is not None]
+    found = student.predict(labelled, left_out=True)
+    place = {id(c): i for i, c in enumerate(labelled)}
+    rows = [place[id(c)] for c in held]
+    said, answered = np.zeros(found.decisions.shape, np.bool_), np.zeros(len(labelled), np.bool_)
+    said[rows], answered[rows] = llm.decisions, llm.answered
+    gate = job.settings.gate
+    target = Target(gate.target_precision, gate.target_recall, gate.confidence)
+    evidence = Evidence(found.probabilities, gold_matrix(labelled, job.tags), said, answered)
+    return promises(job.tags, evidence, target)
+
+
 def cascade(job: Job) -> CascadeResult:
     """The student decides where it is sure; elsewhere the LLM does, for the tags on which it was better on held-out
     training conversations. There a student that has not seen them is compared with it; the one that labels TEST then
-    learns from all of TRAIN. TEST plays no part in whom to trust.
+    learns from all of TRAIN. Where TRAIN proves a promise, the tag has the thresholds that were proven. TEST plays no
+    part in whom to trust or what to promise.
     """
     test, settings = job.test, job.settings
     rest, held = hold_out(job.train, settings.student.seed)
     half = _student(job, rest).predict(held)
     llm = _ask(job, held, "LLM on held-out training data")
     trust = llm_trust(job.tags, gold_matrix(held, job.tags), half.decisions, llm.decisions, llm.answered)
-    decides = np.array([entry.llm_decides for entry in trust], np.bool_)
-    student = _student(job, job.train).predict(test, job.progress)
-    low, high = settings.label.unsure_low, settings.label.unsure_high
-    asked = unsure(student.probabilities, low, high) & decides
+    whole = _student(job, job.train)
+    promised = _promises(job, whole, held, llm)
+    bands = Bands.of(promised, settings.label.unsure_low, settings.label.unsure_high)
+    both = zip(trust, promised, strict=True)
+    decides = np.array([entry.llm_decides or promise.promised == "cascade" for entry, promise in both], np.bool_)
+    student = whole.predict(test, job.progress)
+    sure = bands.decided(student.probabilities, student.decisions)
+    asked = bands.unsure(student.probabilities) & decides
     rows = np.flatnonzero(asked.any(axis=1))
     answers = _ask(job, [test[i] for i in rows.tolist()], "LLM")
     shape = student.decisions.shape
     answered, said, confidence = np.zeros(len(test), np.bool_), np.zeros(shape, np.bool_), np.zeros(shape)
     answered[rows], said[rows], confidence[rows] = answers.answered, answers.decisions, answers.probabilities
-    decisions = combine(student.decisions, said, answered, asked, decides)
+    decisions = combine(sure, said, answered, asked, decides)
     by_llm = asked & answered[:, np.newaxis]
     probabilities = np.where(by_llm, confidence, student.probabilities)
-    return CascadeResult(probabilities, decisions, llm.requests + answers.requests, len(rows), tuple(trust))
+    requests = llm.requests + answers.requests
+    return CascadeResult(probabilities, decisions, requests, len(rows), tuple(trust), tuple(promised))

@@ -28,6 +28,24 @@ def scores_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def promises_table(result: dict[str, Any]) -> Table:
+    """What the cascade promises about each tag, promised ones first, then those that lack the least gold."""
+    made = sum(row["promised"] != "none" for row in result["promises"])
+    table = Table(title=f"{made} of {len(result['promises'])} tags promised")
+    for name in ("tag", "promised", "present from", "absent to", "at least (P, R)", "more gold"):
+        table.add_column(name, justify="left" if name in ("tag", "promised") else "right")
+    far = 10**9
+    rows = sorted(result["promises"], key=lambda row: far if row["more_gold"] is None else row["more_gold"])
+    for row in rows[:_WORST]:
+        cuts = ("—" if row[name] is None else f"{row[name]:.2f}" for name in ("accept_at", "reject_at"))
+        bounds = f"{row['precision_low']:.2f}, {row['recall_low']:.2f}"
+        more = "none helps" if row["more_gold"] is None else str(row["more_gold"])
+        table.add_row(row["tag_id"], row["promised"], *cuts, bounds, more)
+    if len(rows) > _WORST:
+        table.caption = f"{_WORST} of {len(rows)} tags; all of them are in the result's file"
+    return table
+
+
 def induction_table(result: dict[str, Any]) -> Table:
     """Figures of `induction.json`, or only the number of tags where the input had no gold."""
     table = Table(title="induction")
@@ -36,4 +54,36 @@ def induction_table(result: dict[str, Any]) -> Table:
     for name, value in result.items():
         if isinstance(value, int | float):
             table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
+    return table
+
+
+def curve_table(result: dict[str, Any]) -> Table:
+    """Figures of `learning_curve.json`: means over the seeds, the lowest and the highest in brackets."""
+    table = Table(title=f"{result['input']}: {result['tags']} tags, {result['seeds']} seeds, {result['seconds']:.1f} s")
+    for name in ("gold a tag", "conversations", "tags with fewer", "micro F1", "macro F1"):
+        table.add_column(name, justify="right")
+    for point in result["points"]:
+        cells = [
+            f"{sum(point[name]) / len(point[name]):.3f} ({min(point[name]):.3f}–{max(point[name]):.3f})"
+            for name in ("micro_f1", "macro_f1")
+        ]
+        counts = [f"{sum(point[name]) / len(point[name]):.0f}" for name in ("conversations", "short_tags")]
+        table.add_row(str(point["gold_a_tag"]), *counts, *cells)
+    return table
+
+
+def flips_table(result: dict[str, Any]) -> Table:
+    """Share of labels and conversations that changed, and the least stable tags."""
+    interval = result["changed_interval"]
+    title = (
+        f"{result['flipped']} of {result['labels']} labels flipped ({result['share']:.1%}); "
+        f"{result['changed']} of {result['conversations']} conversations changed "
+        f"({interval['low']:.1%} to {interval['high']:.1%})"
+    )
+    table = Table(title=title)
+    table.add_column("tag")
+    for name in ("flipped", "labels", "share"):
+        table.add_column(name, justify="right")
+    for tag, (flipped, given) in list(result["tags"].items())[:_WORST]:
+        table.add_row(tag, str(flipped), str(given), f"{flipped / given:.1%}")
     return table

@@ -10,23 +10,25 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.cascade import TagTrust, llm_trust
+from jobs.guarantee import Evidence, Promise, Target, promises
 from jobs.labelling.conclude import Rules, conclude_one
 from jobs.labelling.decide import NONE
 from jobs.labelling.questions import UNUSABLE
 from jobs.storage import Tables
 
 
-def gold_candidates(tables: Tables, ds: str) -> DataFrame:
-    """Calibration and test gold as the labellers see it: no labels among the columns."""
+def gold_candidates(tables: Tables, ds: str, *splits: str) -> DataFrame:
+    """Gold of some splits as the labellers see it: no labels among the columns."""
     return (
         tables.read("gold", ds)
-        .where(F.col("split").isin("calibration", "test"))
+        .where(F.col("split").isin(*splits))
         .select("conversation_id", F.lit(ds).alias("conversation_ds"), "content_hash", "turns", "split")
     )
 
 
-def _labels(tables: Tables, ds: str, split: str) -> dict[str, set[str]]:
-    rows = tables.read("gold", ds).where(F.col("split") == split).select("conversation_id", "labels").collect()
+def gold_labels(tables: Tables, ds: str, *splits: str) -> dict[str, set[str]]:
+    """Gold of some splits: the tags of each conversation."""
+    rows = tables.read("gold", ds).where(F.col("split").isin(*splits)).select("conversation_id", "labels").collect()
     return {row["conversation_id"]: set(row["labels"]) for row in rows}
 
 
@@ -42,27 +44,34 @@ def _usable(entries: Sequence[Mapping[str, Any]], tag_ids: Sequence[str]) -> boo
     return {e["tag_id"] for e in entries if e["verdict"] != UNUSABLE} >= set(tag_ids)
 
 
-def measure_trust(
-    tables: Tables,
-    ds: str,
+def compare(
+    labels: Mapping[str, set[str]],
     views: Sequence[Mapping[str, Any]],
     verdicts: Mapping[str, Sequence[Mapping[str, Any]]],
     tag_ids: Sequence[str],
-) -> list[TagTrust]:
-    """Which tags the LLM may decide, from calibration gold that both labellers answered."""
-    labels = _labels(tables, ds, "calibration")
-    rows = [view for view in views if view["conversation_id"] in labels]
-    shape = (len(rows), len(tag_ids))
+    target: Target,
+) -> tuple[list[TagTrust], list[Promise]]:
+    """Which tags the LLM may decide, and what can be promised about each.
+
+    Args:
+        labels: gold by conversation.
+        views: the student's, of train and calibration gold, each without having seen it. Whom to trust is measured
+            on calibration gold; a promise about the student rests on all, one about both on what the LLM answered.
+        verdicts: the LLM's answers by content; only calibration gold is asked.
+    """
+    shape = (len(views), len(tag_ids))
     gold, student, llm = np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape, bool)
-    answered = np.zeros(len(rows), bool)
-    for i, row in enumerate(rows):
+    probabilities, answered = np.zeros(shape), np.zeros(len(views), bool)
+    for i, row in enumerate(views):
         gold[i] = [tag in labels[row["conversation_id"]] for tag in tag_ids]
-        student[i] = row["decided"]
+        student[i], probabilities[i] = row["decided"], row["probabilities"]
         entries = verdicts.get(row["content_hash"], [])
         answered[i] = _usable(entries, tag_ids)
         present = {e["tag_id"] for e in entries if e["verdict"] == "present"}
         llm[i] = [tag in present for tag in tag_ids]
-    return llm_trust(tag_ids, gold, student, llm, answered)
+    held = np.array([row["split"] == "calibration" for row in views], bool)
+    trust = llm_trust(tag_ids, gold[held], student[held], llm[held], answered[held])
+    return trust, promises(tag_ids, Evidence(probabilities, gold, llm, answered), target)
 
 
 def _prediction(labeller: str, view: Mapping[str, Any], tags: Mapping[str, float]) -> list[dict[str, Any]]:

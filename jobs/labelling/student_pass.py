@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.cascade import unsure
+from jobs.cascade import Bands
 from jobs.conversation import Conversation, Turn
 from jobs.student.embed import Embedder
 from jobs.student.model import Student
@@ -36,7 +36,7 @@ def _student(folder: Path, cache: Path) -> Student:
 
 
 def _viewer(
-    folder: Path, cache: Path, low: float, high: float, left_out: bool
+    folder: Path, cache: Path, bands: Bands, left_out: bool
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def view(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -52,9 +52,9 @@ def _viewer(
                 {
                     **{name: [row[name] for row in rows] for name in _COLUMNS[:3]},
                     "probabilities": found.probabilities.tolist(),
-                    "decided": found.decisions.tolist(),
+                    "decided": bands.decided(found.probabilities, found.decisions).tolist(),
                     "evidence_turns": found.evidence.tolist(),
-                    "unsure": unsure(found.probabilities, low, high).tolist(),
+                    "unsure": bands.unsure(found.probabilities).tolist(),
                 },
                 schema=_VIEWS,
             )
@@ -63,7 +63,7 @@ def _viewer(
 
 
 def student_views(
-    conversations: DataFrame, folder: Path, cache: Path, low: float, high: float, *, left_out: bool = False
+    conversations: DataFrame, folder: Path, cache: Path, bands: Bands, *, left_out: bool = False
 ) -> DataFrame:
     """What the student says.
 
@@ -71,7 +71,7 @@ def student_views(
         conversations: columns conversation_id, conversation_ds, content_hash, turns.
         folder: a saved Student.
         cache: the file of sentence embeddings, shared by all tasks of this machine.
-        low, high: a probability strictly between them is unsure.
+        bands: where the student is sure, in the order of its tags.
         left_out: conversations that the student learned from are seen as if it had not: for gold.
 
     Returns:
@@ -79,5 +79,5 @@ def student_views(
         evidence_turns (-1: none) and unsure.
     """
     return conversations.select(*_COLUMNS).mapInArrow(
-        _viewer(folder, cache, low, high, left_out), from_arrow_schema(_VIEWS)
+        _viewer(folder, cache, bands, left_out), from_arrow_schema(_VIEWS)
     )

@@ -15,11 +15,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from jobs.drift import SHIFTED, STABLE
 from jobs.metrics import wilson
 from jobs.report import words
 from jobs.report.confusion import Bin, Confusion, collect_confusion
 from jobs.report.data import collect_night
 from jobs.report.night import MACRO, MICRO, Night, Score
+from jobs.report.stability import NIGHTS, Stability, collect_stability
 from jobs.report.view import TagRow, Verdict, tag_rows, verdict
 from jobs.settings import Settings
 from jobs.storage import Tables
@@ -28,6 +30,7 @@ from jobs.taxonomy import Taxonomy, load_taxonomy
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # Fewer tags than this say nothing about calibration.
 LEAST_TAGS_FOR_RELIABILITY = 20
+DRIFT_SHOWN = 8
 
 
 def build_report(tables: Tables, settings: Settings, ds: str) -> Path:
@@ -37,7 +40,8 @@ def build_report(tables: Tables, settings: Settings, ds: str) -> Path:
         InputError: a table lacks this night, or the taxonomy cannot be read.
     """
     taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
-    page = render_page(collect_night(tables, ds), collect_confusion(tables, ds), taxonomy, settings)
+    stability = collect_stability(tables, ds, settings.gate.confidence)
+    page = render_page(collect_night(tables, ds), collect_confusion(tables, ds), stability, taxonomy, settings)
     path = report_path(settings, ds)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -49,7 +53,9 @@ def report_path(settings: Settings, ds: str) -> Path:
     return settings.var_dir / "reports" / ds / "quality.html"
 
 
-def render_page(night: Night, confusion: Confusion, taxonomy: Taxonomy, settings: Settings) -> str:
+def render_page(
+    night: Night, confusion: Confusion, stability: Stability, taxonomy: Taxonomy, settings: Settings
+) -> str:
     """The page as HTML text."""
     environment = _environment()
     rows = tag_rows(night, taxonomy, settings.gate)
@@ -65,10 +71,17 @@ def render_page(night: Night, confusion: Confusion, taxonomy: Taxonomy, settings
         rows=rows,
         verdict=standing,
         tag_counts=_tag_counts(standing),
+        promised=sum(row.promise is not None and row.promise.promised != "none" for row in rows),
         overall=_overall(night),
         llm_measured=any(trust.compared for trust in night.trust.values()),
         flow_steps=_flow_steps(night),
         confusion=confusion,
+        stability=stability,
+        drift_top=max([SHIFTED * 1.2, *(max(found.high, found.chance) for _, found in stability.trend)]),
+        drift_borders=(STABLE, SHIFTED),
+        drift_nights=NIGHTS,
+        drift_shown=DRIFT_SHOWN,
+        drift_states=words.DRIFT,
         mistakes=_by_tag(confusion, rows),
         bins=_bins(confusion.reliability, settings.gate.confidence),
         least_bins=LEAST_TAGS_FOR_RELIABILITY,

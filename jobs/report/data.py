@@ -8,6 +8,7 @@ from dataclasses import fields
 from pyspark.sql import functions as F
 
 from jobs.cascade import TagTrust
+from jobs.guarantee import Promise
 from jobs.labelling.decide import CANNOT_TELL, NONE
 from jobs.report.night import MICRO, Flow, Night, Provenance, Score, TagUse
 from jobs.storage import Tables, check_ds
@@ -22,7 +23,8 @@ def collect_night(tables: Tables, ds: str) -> Night:
     check_ds(ds)
     uses, provenance = _labels(tables, ds)
     scores, trend = _scores(tables, ds)
-    return Night(ds, _flow(tables, ds), uses, provenance, scores, trend, _trust(tables, ds), _gold(tables, ds))
+    trust, promises = _trust(tables, ds), _promises(tables, ds)
+    return Night(ds, _flow(tables, ds), uses, provenance, scores, trend, trust, promises, _gold(tables, ds))
 
 
 def _flow(tables: Tables, ds: str) -> Flow:
@@ -118,6 +120,12 @@ def _trust(tables: Tables, ds: str) -> dict[str, TagTrust]:
     return {
         row["tag_id"]: TagTrust(**{name: row[name] for name in names}) for row in tables.read("llm_trust", ds).collect()
     }
+
+
+def _promises(tables: Tables, ds: str) -> dict[str, Promise]:
+    names = [field.name for field in fields(Promise)]
+    rows = tables.read("tag_promises", ds).collect()
+    return {row["tag_id"]: Promise(**{name: row[name] for name in names}) for row in rows}
 
 
 def _gold(tables: Tables, ds: str) -> dict[str, int]:

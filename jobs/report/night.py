@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs.cascade import TagTrust
+from jobs.guarantee import Promise
 
 MICRO = "micro"
 MACRO = "macro"
@@ -102,7 +103,8 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """One night: the flow, tags given, scores, micro scores of all nights, who may decide what, the gold's size."""
+    """One night: the flow, tags given, scores, micro scores of all nights, who may decide what, what is promised,
+    the gold's size."""
 
     ds: str
     flow: Flow
@@ -111,6 +113,7 @@ class Night:
     scores: tuple[Score, ...]
     trend: tuple[Score, ...]
     trust: Mapping[str, TagTrust]
+    promises: Mapping[str, Promise]
     gold: Mapping[str, int]
 
     def score(self, labeller: str, split: str, tag_id: str) -> Score | None:

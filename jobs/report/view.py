@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.cascade import TagTrust
+from jobs.guarantee import Promise
 from jobs.report.need import Need, gold_needed
 from jobs.report.night import MICRO, Night, Score, TagUse
 from jobs.settings import GateSettings
@@ -16,7 +17,8 @@ _ORDER = ("below", "unproven", "no_gold", "met")
 
 @dataclass(frozen=True, slots=True)
 class TagRow:
-    """One tag of the table. `score` is the cascade's on test gold; `trust` compares both labellers."""
+    """One tag of the table. `score` is the cascade's on test gold; `trust` compares both labellers, `promise` is what
+    learning gold proves."""
 
     id: str
     name: str
@@ -26,6 +28,7 @@ class TagRow:
     score: Score | None
     need: Need
     trust: TagTrust | None
+    promise: Promise | None
     use: TagUse
 
 
@@ -68,6 +71,7 @@ def tag_rows(night: Night, taxonomy: Taxonomy, gate: GateSettings) -> list[TagRo
                 score=score,
                 need=gold_needed(score, gate.target_precision, gate.target_recall, gate.confidence),
                 trust=night.trust.get(tag.id),
+                promise=night.promises.get(tag.id),
                 use=night.uses.get(tag.id, TagUse()),
             )
         )

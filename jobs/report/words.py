@@ -15,6 +15,8 @@ SPLITS = {"train": "训练", "calibration": "校准", "test": "测试"}
 
 LABELLERS = {"cascade": "级联（学生＋大模型）", "student": "学生模型", "llm": "大模型"}
 
+DRIFT = {"stable": ("met", "稳定 stable"), "moved": ("unproven", "变动 moved"), "shifted": ("below", "漂移 shifted")}
+
 QUARANTINE = {
     "not_json": "不是合法的 JSON",
     "encoding": "编码无法识别",

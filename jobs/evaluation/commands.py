@@ -1,0 +1,34 @@
+"""Further commands for people's own chats; `jobs/cli.py` puts them beside the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from jobs.settings import load_settings
+
+
+def learning_curve(
+    input_file: Annotated[Path, typer.Option("--input", help="Labelled conversations (JSON Lines).")],
+    out: Annotated[Path, typer.Option(help="Folder for learning_curve.json and learning_curve.svg.")],
+    seeds: Annotated[int, typer.Option(help="How many draws of gold and of the held-out part.")] = 3,
+) -> None:
+    """How good the student gets with 5, 10, 20, 50 gold conversations a tag."""
+    from jobs.evaluation.learning_curve import learning_curve as run
+    from jobs.evaluation.table import curve_table
+
+    Console().print(curve_table(run(input_file, out, seeds=seeds, settings=load_settings())))
+
+
+def flips(
+    before: Annotated[Path, typer.Option(help="predictions.jsonl of one run of `evaluate`.")],
+    after: Annotated[Path, typer.Option(help="The same of another run over the same conversations.")],
+) -> None:
+    """How many labels change when the same conversations are labelled twice."""
+    from jobs.evaluation.flips import flips as run
+    from jobs.evaluation.table import flips_table
+
+    Console().print(flips_table(run(before, after, load_settings().gate.confidence)))

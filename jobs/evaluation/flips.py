@@ -1,0 +1,83 @@
+"""`flips`: how many labels change when the same conversations are labelled twice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import InputError
+from jobs.metrics import Interval, wilson
+
+Labelling = Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Flips:
+    """Of `labels` that either labelling gives, `flipped` are given by one alone; `share` is their quotient.
+
+    `conversations` were labelled twice, `changed` of them differently: with Wilson's interval, because conversations
+    are independent and the labels of one are not. `tags`: (flipped, labels) of each tag, the least stable first.
+    """
+
+    conversations: int
+    changed: int
+    changed_interval: Interval
+    labels: int
+    flipped: int
+    share: float
+    tags: dict[str, tuple[int, int]]
+
+
+def compare_labellings(before: Labelling, after: Labelling, confidence: float) -> Flips:
+    """Compare two labellings of the same conversations.
+
+    Raises:
+        InputError: they are not of the same conversations, or of none.
+    """
+    if not before or before.keys() != after.keys():
+        odd = len(before.keys() ^ after.keys())
+        raise InputError(f"two labellings of the same conversations are needed: {odd} are in one of them only")
+    given: Counter[str] = Counter()
+    flipped: Counter[str] = Counter()
+    changed = 0
+    for name, tags in before.items():
+        given.update(tags | after[name])
+        flipped.update(tags ^ after[name])
+        changed += tags != after[name]
+    interval = wilson(changed, len(before), confidence)
+    order = sorted(given, key=lambda tag: (-flipped[tag] / given[tag], -given[tag], tag))
+    tags_found = {tag: (flipped[tag], given[tag]) for tag in order}
+    share = flipped.total() / given.total() if given else 0.0
+    return Flips(len(before), changed, interval, given.total(), flipped.total(), share, tags_found)
+
+
+def read_labelling(path: Path) -> dict[str, frozenset[str]]:
+    """A `predictions.jsonl` of `evaluate`, or any JSON Lines with `conversation_id` and `labels`.
+
+    Raises:
+        InputError: the file cannot be used, naming the line.
+    """
+    found: dict[str, frozenset[str]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            record: Any = json.loads(line)
+            name, labels = record["conversation_id"], record["labels"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}:{number}: needs `conversation_id` and `labels`") from error
+        if not isinstance(name, str) or not isinstance(labels, list) or name in found:
+            raise InputError(f"{path}:{number}: `conversation_id` must be a text met once, `labels` a list")
+        found[name] = frozenset(map(str, labels))
+    return found
+
+
+def flips(before: Path, after: Path, confidence: float) -> dict[str, Any]:
+    """Compare two files of labels; what is returned fits into JSON."""
+    return asdict(compare_labellings(read_labelling(before), read_labelling(after), confidence))
