@@ -75,6 +75,11 @@ def _figures(run: Measured) -> dict[str, Any]:
     return asdict(run) | {"computed_tokens": run.computed_tokens}
 
 
+def _times(first: int, second: int) -> float | None:
+    """How many times more; None where there is nothing to compare with."""
+    return first / second if second else None
+
+
 def bench_naive(settings: Settings, ds: str, chats: Sequence[Conversation]) -> tuple[dict[str, Any], Path]:
     """Measure the naive way, then the pipeline's prompt on the same conversations, then only what it would ask.
 
@@ -105,9 +110,10 @@ def bench_naive(settings: Settings, ds: str, chats: Sequence[Conversation]) -> t
         "conversations": len(chats),
         "asked_by_pipeline": len(asked),
         "runs": {name: _figures(run) for name, run in runs.items()},
-        "times_fewer_computed_tokens": runs["naive"].computed_tokens / max(1, runs["pipeline"].computed_tokens),
-        "times_fewer_computed_tokens_by_prompt_alone": runs["naive"].computed_tokens
-        / max(1, runs["prompt"].computed_tokens),
+        "times_fewer_computed_tokens": _times(runs["naive"].computed_tokens, runs["pipeline"].computed_tokens),
+        "times_fewer_computed_tokens_by_prompt_alone": _times(
+            runs["naive"].computed_tokens, runs["prompt"].computed_tokens
+        ),
         "times_faster": runs["naive"].seconds / runs["pipeline"].seconds,
     }
     return result, save(settings, "naive", profile, result)
