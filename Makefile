@@ -46,6 +46,14 @@ test: setup ## Set up, check style and types, run all tests
 	$(TYPES)
 	$(RUN) -m pytest -n 2 --dist loadfile
 
+BENCH_CHATS := --input samples/chats/2026-11-20/wecom.jsonl --limit 32
+.PHONY: bench
+bench: setup ## Client against the limit, and cost against the naive way (after `make demo`; takes minutes)
+	$(RUN) -m jobs serve up
+	$(RUN) -m jobs bench client $(BENCH_CHATS) --tokenizer var/models/smollm2-135m
+	$(RUN) -m jobs bench naive $(BENCH_CHATS) --ds 2026-11-20
+	$(RUN) -m jobs serve down
+
 .PHONY: test-fast
 test-fast: $(VENV)/.synced ## Tests without LLM server, Spark and Airflow
 	$(RUN) -m pytest -m "not llm and not spark and not airflow" -q

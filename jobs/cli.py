@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from jobs.bench.cli import app as bench_app
 from jobs.errors import DongchaError
 from jobs.evaluation.commands import flips, learning_curve
+from jobs.llm.cli import app as serve_app
 from jobs.settings import Settings, load_settings
 from jobs.storage import Tables, check_ds
 
@@ -25,8 +27,8 @@ app = typer.Typer(
     "The stages, in order: ingest, gold, train, label, score, report, gate, profile, publish; "
     "and for the taxonomy: sample, induce, diff. Each is a pure function of its input tables and --ds.",
 )
-serve_app = typer.Typer(no_args_is_help=True, help="Start, stop and look at the LLM server of the serving profile.")
 app.add_typer(serve_app, name="serve", rich_help_panel="Around the night")
+app.add_typer(bench_app, name="bench", rich_help_panel="Around the night")
 console = Console(stderr=True)
 
 Ds = Annotated[str, typer.Option("--ds", help="The night, YYYY-MM-DD.", metavar="DATE")]
@@ -273,37 +275,6 @@ def airflow(context: typer.Context) -> None:
     with shared_spark(settings):
         done = airflow_command(settings, *context.args)
     raise typer.Exit(done.returncode)
-
-
-@serve_app.command("up")
-def serve_up(ds: Annotated[str | None, typer.Option("--ds", hidden=True)] = None) -> None:
-    """Have a healthy LLM server: the one that is there, or a new one, waited for."""
-    from jobs.llm.server import serve_up as run
-
-    handle = run(load_settings())
-    _say(f"{handle.model} at {handle.base_url}")
-
-
-@serve_app.command("down")
-def serve_down(ds: Annotated[str | None, typer.Option("--ds", hidden=True)] = None) -> None:
-    """Stop the LLM server that `serve up` started."""
-    from jobs.llm.server import serve_down as run
-
-    settings = load_settings()
-    if settings.llm.keep_server:
-        _say("the LLM server is left running (llm.keep_server)")
-        return
-    run(settings)
-
-
-@serve_app.command("status")
-def serve_status() -> None:
-    """Say what is at the profile's address; exit status 1 where no usable server is."""
-    from jobs.llm.server import server_status
-
-    status = server_status(load_settings())
-    _say(f"{status.state}: {status.base_url} {status.detail}")
-    raise typer.Exit(0 if status.state == "up" else 1)
 
 
 def main() -> None:

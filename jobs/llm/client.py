@@ -245,7 +245,7 @@ class LlmClient:
         endpoint.well(began)
         if not isinstance(completion, ChatCompletion):
             raise BadAnswerError("not_json", "the response is not a chat completion")
-        self._count(completion)
+        self._count(request, completion)
         if not completion.choices:
             raise BadAnswerError("schema", "the response holds no choice")
         choice = completion.choices[0]
@@ -258,7 +258,7 @@ class LlmClient:
         tokens = (choice.logprobs.content or []) if choice.logprobs is not None else []
         return LlmResult(value, None, attempts, text, tuple((token.token, token.logprob) for token in tokens))
 
-    def _count(self, completion: ChatCompletion) -> None:
+    def _count(self, request: dict[str, Any], completion: ChatCompletion) -> None:
         if (usage := completion.usage) is None:
             return
         self.usage.prompt_tokens += usage.prompt_tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
@@ -143,12 +143,12 @@ def read_profile(path: Path, base_url: str | Sequence[str] | None = None, model:
     if not path.is_file():
         raise InputError(f"no serving profile {path.stem!r}; there are: {', '.join(profile_names())}")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        read = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML ({error})") from error
-    if not isinstance(data, dict):
+    if not isinstance(read, dict):
         raise InputError(f"{path}: expected a mapping of settings")
-    data = {"name": path.stem} | data
+    data: dict[str, Any] = {"name": path.stem} | read
     if base_url:
         first, *others = [base_url] if isinstance(base_url, str) else base_url
         data = {**data, "base_url": first, "replicas": others}

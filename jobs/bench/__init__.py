@@ -1,0 +1,1 @@
+"""Benchmarks of the LLM client: against the server's limit, and against the naive way."""

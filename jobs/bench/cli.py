@@ -1,0 +1,50 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.pretty import Pretty
+
+from jobs.conversation import Conversation, read_conversations
+from jobs.settings import load_settings
+from jobs.storage import check_ds
+
+app = typer.Typer(no_args_is_help=True, help="Benchmarks of the LLM client; a vLLM server must be up (`serve up`).")
+
+Chats = Annotated[list[Path], typer.Option("--input", help="Conversations (JSON Lines); may be given several times.")]
+Limit = Annotated[int, typer.Option(help="Use the first so many conversations of each file.", min=1)]
+
+
+def _chats(files: list[Path], limit: int) -> list[Conversation]:
+    return [chat for file in files for chat in read_conversations(file)[:limit]]
+
+
+@app.command()
+def client(
+    files: Chats,
+    tokenizer: Annotated[str, typer.Option(help="Folder or hub name of the served model's tokenizer.")],
+    limit: Limit = 64,
+    rounds: Annotated[int, typer.Option(help="How often both are measured.", min=1)] = 2,
+) -> None:
+    """The client's tokens a second, divided by what `vllm bench serve` reaches on the same requests."""
+    from jobs.bench.client import bench_client
+
+    result, path = bench_client(load_settings(), _chats(files, limit), tokenizer, rounds)
+    Console().print(Pretty(result), f"written to {path}")
+
+
+@app.command()
+def naive(
+    files: Chats,
+    ds: Annotated[str, typer.Option("--ds", help="The night whose student is used.", metavar="DATE")],
+    limit: Limit = 64,
+) -> None:
+    """Prompt tokens computed and seconds, against one conversation-first prompt for every conversation."""
+    from jobs.bench.naive import bench_naive
+
+    result, path = bench_naive(load_settings(), check_ds(ds), _chats(files, limit))
+    Console().print(Pretty(result), f"written to {path}")

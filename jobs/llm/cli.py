@@ -1,0 +1,48 @@
+"""The command line of the LLM server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from jobs.settings import load_settings
+
+app = typer.Typer(no_args_is_help=True, help="Start, stop and look at the LLM server of the serving profile.")
+_console = Console(stderr=True)
+
+
+def _say(text: str) -> None:
+    _console.print(text, highlight=False, soft_wrap=True)
+
+
+@app.command("up")
+def serve_up(ds: Annotated[str | None, typer.Option("--ds", hidden=True)] = None) -> None:
+    """Have a healthy LLM server: the one that is there, or a new one, waited for."""
+    from jobs.llm.server import serve_up as run
+
+    handle = run(load_settings())
+    _say(f"{handle.model} at {handle.base_url}")
+
+
+@app.command("down")
+def serve_down(ds: Annotated[str | None, typer.Option("--ds", hidden=True)] = None) -> None:
+    """Stop the LLM server that `serve up` started."""
+    from jobs.llm.server import serve_down as run
+
+    settings = load_settings()
+    if settings.llm.keep_server:
+        _say("the LLM server is left running (llm.keep_server)")
+        return
+    run(settings)
+
+
+@app.command("status")
+def serve_status() -> None:
+    """Say what is at the profile's address; exit status 1 where no usable server is."""
+    from jobs.llm.server import server_status
+
+    status = server_status(load_settings())
+    _say(f"{status.state}: {status.base_url} {status.detail}")
+    raise typer.Exit(0 if status.state == "up" else 1)
