@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.pretty import Pretty
 
 from jobs.conversation import Conversation, read_conversations
+from jobs.privacy.redact import redact_conversation
 from jobs.settings import load_settings
 from jobs.storage import check_ds
 
@@ -20,7 +21,7 @@ Limit = Annotated[int, typer.Option(help="Use the first so many conversations of
 
 
 def _chats(files: list[Path], limit: int) -> list[Conversation]:
-    return [chat for file in files for chat in read_conversations(file)[:limit]]
+    return [redact_conversation(chat) for file in files for chat in read_conversations(file)[:limit]]
 
 
 @app.command()

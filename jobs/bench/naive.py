@@ -17,7 +17,7 @@ import numpy as np
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from jobs.bench.measure import Measured, measure, salted, save
-from jobs.cascade import unsure
+from jobs.cascade import Bands
 from jobs.conversation import Conversation
 from jobs.llm.client import LlmClient, in_flight_bound
 from jobs.llm.labelling import LabelPrompt, label_conversations
@@ -66,8 +66,9 @@ def _to_ask(settings: Settings, ds: str, chats: Sequence[Conversation]) -> list[
     folder = student_of_night(settings, ds)[1]
     student = Student.load(folder, Embedder(embedding_cache(settings), threads=settings.student.threads))
     distinct = list({chat.content_hash: chat for chat in chats}.values())
-    low, high = settings.label.unsure_low, settings.label.unsure_high
-    doubtful = np.flatnonzero(unsure(student.predict(distinct).probabilities, low, high).any(axis=1))
+    probabilities = student.predict(distinct).probabilities
+    bands = Bands.plain(probabilities.shape[1], settings.label.unsure_low, settings.label.unsure_high)
+    doubtful = np.flatnonzero(bands.unsure(probabilities).any(axis=1))
     return [distinct[i] for i in doubtful.tolist()]
 
 
