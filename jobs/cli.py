@@ -13,7 +13,7 @@ from rich.console import Console
 
 from jobs.bench.cli import app as bench_app
 from jobs.errors import DongchaError
-from jobs.evaluation.commands import flips, learning_curve
+from jobs.evaluation.commands import flips, learning_curve, split
 from jobs.llm.cli import app as serve_app
 from jobs.settings import Settings, load_settings
 from jobs.storage import Tables, check_ds
@@ -226,6 +226,7 @@ def evaluate(
 
 app.command(rich_help_panel=OWN)(learning_curve)
 app.command(rich_help_panel=OWN)(flips)
+app.command(rich_help_panel=OWN)(split)
 
 
 @app.command(rich_help_panel=OWN)

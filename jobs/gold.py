@@ -18,6 +18,7 @@ from pyspark.sql.types import StructType
 from jobs.contracts import load_contract
 from jobs.errors import InputError
 from jobs.ingestion.parse import parsed_records
+from jobs.privacy.pseudonym import CONVERSATION_ID, pseudonym, pseudonym_secret
 from jobs.settings import Settings
 from jobs.storage import Tables, check_ds
 from jobs.taxonomy import Taxonomy, load_taxonomy
@@ -61,7 +62,7 @@ def read_annotations(path: Path, taxonomy: Taxonomy) -> list[dict[str, Any]]:
 def _gold_row(annotation: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
     parameters = annotation.get("parameters") or {}
     return {
-        "conversation_id": annotation["conversation_id"],
+        "conversation_id": text["conversation_id"],
         "party_key": text["party_key"],
         "split": annotation["split"],
         "turns": text["turns"],
@@ -103,8 +104,12 @@ def gold(tables: Tables, settings: Settings, ds: str) -> int:
 
 
 def _texts(tables: Tables, settings: Settings, night: str, ids: list[str]) -> dict[str, dict[str, Any]]:
+    """Conversations by the id that the annotation gives, which ingest may have replaced by its pseudonym."""
+    secret = pseudonym_secret(settings)
+    annotated = {pseudonym(secret, CONVERSATION_ID, identifier): identifier for identifier in ids}
     parsed = parsed_records(tables.spark, settings, night).where(F.col("reason").isNull())
-    wanted = parsed.where(F.col("conversation_id").isin(ids)).select(
+    wanted = parsed.where(F.col("conversation_id").isin([*ids, *annotated])).select(
         "conversation_id", "party_key", "turns", "content_hash"
     )
-    return {row["conversation_id"]: row.asDict(recursive=True) for row in wanted.collect()}
+    rows = [row.asDict(recursive=True) for row in wanted.collect()]
+    return {annotated.get(row["conversation_id"], row["conversation_id"]): row for row in rows}

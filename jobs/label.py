@@ -109,6 +109,8 @@ class _Night:
             self.say(f"whom to trust is not known tonight ({asked.outage}): unsure tags wait")
             decides = frozenset(self.rules.tag_ids)
         decides |= {p.tag_id for p in promised if p.promised == "cascade"}
+        if not label.llm:
+            decides = frozenset()
         self.rules = replace(self.rules, llm_tags=decides, llm_precision={t.tag_id: t.llm_precision for t in trust})
         self.bands = Bands.of(promised, label.unsure_low, label.unsure_high)
         self.say(f"promised: {sum(p.promised != 'none' for p in promised)} of {len(promised)} tags")

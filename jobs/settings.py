@@ -86,9 +86,10 @@ class LlmSettings(_Section):
 
 
 class LabelSettings(_Section):
-    """The cascade."""
+    """The cascade; without `llm` no LLM is ever asked, and the student decides alone."""
 
     taxonomy: str = "taxonomies/wealth-advisory.yaml"
+    llm: bool = True
     wave_size: int = 128
     unsure_low: float = 0.2
     unsure_high: float = 0.8

@@ -182,6 +182,18 @@ def test_a_promised_tag_is_the_students_and_costs_no_request(tables: Tables, nig
     assert {r["labeller"] for r in tables.read("labels", SECOND).collect()} == {"student"}
 
 
+def test_switched_off_the_llm_is_not_asked_and_nothing_waits_for_it(tables: Tables, night: Settings) -> None:
+    with FakeLlm(oracle) as fake:
+        run(tables, night, SECOND, fake.base_url)  # it earned its say, and would be asked again on the next night
+        paid = len(fake.requests)
+        prepare(tables, night, THIRD)
+        off = night.model_copy(update={"label": night.label.model_copy(update={"llm": False})})
+        result = run(tables, off, THIRD, fake.base_url)
+        assert len(fake.requests) == paid
+    assert (result.llm_tags, result.labelled, result.pending) == ((), 2, 0)
+    assert {r["labeller"] for r in tables.read("labels", THIRD).collect()} == {"student"}
+
+
 def test_a_killed_night_pays_only_for_what_is_missing(
     tables: Tables, night: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

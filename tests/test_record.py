@@ -91,3 +91,14 @@ def test_own_name_and_phone_are_redacted_and_counted() -> None:
     assert row["turns"][0]["text"] == "[姓名] [电话]"
     assert row["redactions"] == 2
     assert "wm1" not in json.dumps(row, default=str)
+
+
+@pytest.mark.parametrize("ids", [("G00000001", "G00000002"), ("13812345678", "13812345679"), ("冯德胜-1", "冯德胜-2")])
+def test_ids_that_look_like_personal_data_stay_apart_and_private(ids: tuple[str, str]) -> None:
+    kept = [parse_record(raw(conversation_id=i), NIGHT, LIMITS)["conversation_id"] for i in ids]
+    assert kept[0] != kept[1]
+    assert not set(kept) & set(ids)
+    assert kept[0] == parse_record(raw(conversation_id=ids[0]), NIGHT, LIMITS)["conversation_id"]
+    with pytest.raises(RecordError) as failure:
+        parse_record(raw(conversation_id=ids[0], turns=[]), NIGHT, LIMITS)
+    assert failure.value.conversation_id == kept[0]

@@ -14,7 +14,7 @@ from jobs.privacy.redact import redact_conversation
 from jobs.settings import load_settings
 from jobs.storage import check_ds
 
-app = typer.Typer(no_args_is_help=True, help="Benchmarks of the LLM client; a vLLM server must be up (`serve up`).")
+app = typer.Typer(no_args_is_help=True, help="Benchmarks; `client` and `naive` need a vLLM server (`serve up`).")
 
 Chats = Annotated[list[Path], typer.Option("--input", help="Conversations (JSON Lines); may be given several times.")]
 Limit = Annotated[int, typer.Option(help="Use the first so many conversations of each file.", min=1)]
@@ -49,3 +49,19 @@ def naive(
 
     result, path = bench_naive(load_settings(), check_ds(ds), _chats(files, limit))
     Console().print(Pretty(result), f"written to {path}")
+
+
+@app.command()
+def night(
+    conversations: Annotated[int, typer.Option(help="How many are generated.", min=10)] = 10_000,
+    embeddings: Annotated[bool, typer.Option(help="A student with sentence embeddings.")] = False,
+    replay: Annotated[bool, typer.Option(help="Run the same night a second time.")] = True,
+) -> None:
+    """A generated night through ingest, student, score and profile: conversations a second and memory by stage."""
+    from jobs.bench.measure import save_figures
+    from jobs.bench.night import bench_night
+
+    console, settings = Console(), load_settings()
+    result = bench_night(settings, conversations, embeddings=embeddings, replay=replay, say=console.print)
+    kind = "" if embeddings else "-lexical"
+    console.print(f"written to {save_figures(settings, f'night-{conversations}{kind}', result)}")

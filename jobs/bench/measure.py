@@ -69,13 +69,16 @@ def salted(profile: ServingProfile, salt: str) -> ServingProfile:
 
 
 def save(settings: Settings, name: str, profile: ServingProfile, result: dict[str, Any]) -> Path:
-    """Write `var/bench/NAME.json` with what it was measured on."""
+    """Write `var/bench/NAME.json` with the machine and the model it was measured on."""
+    return save_figures(settings, name, {"profile": profile.name, "model": profile.served_model_name} | result)
+
+
+def save_figures(settings: Settings, name: str, result: dict[str, Any]) -> Path:
+    """Write `var/bench/NAME.json` with the machine it was measured on."""
     path = settings.var_dir / "bench" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "profile": profile.name,
-        "model": profile.served_model_name,
         "machine": f"{platform.machine()}, {cpu_count()} cores",
     }
     path.write_text(json.dumps(about | result, indent=1) + "\n", "utf-8")

@@ -32,3 +32,21 @@ def flips(
     from jobs.evaluation.table import flips_table
 
     Console().print(flips_table(run(before, after, load_settings().gate.confidence)))
+
+
+def split(
+    *,
+    input_file: Annotated[Path, typer.Option("--input", help="Labelled conversations (JSON Lines).")],
+    out: Annotated[Path, typer.Option(help="Folder for train.jsonl and test.jsonl.")],
+    train: Annotated[str, typer.Option(help="Patterns of the field `split`, with commas: 'fold[13579]'.")] = "",
+    test: Annotated[str, typer.Option(help="The same for TEST: 'fold[02468]'.")] = "",
+    share: Annotated[float | None, typer.Option(help="Instead of patterns: the share drawn for TRAIN.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    no_tag: Annotated[str, typer.Option(help="Labels that mean 'no tag', with commas.")] = "",
+) -> None:
+    """One labelled file into TRAIN and TEST, by its field `split` or by a seeded draw."""
+    from jobs.evaluation.split import split_file
+
+    patterns = [[part for part in text.split(",") if part] for text in (train, test, no_tag)]
+    found = split_file(input_file, out, train=patterns[0], test=patterns[1], share=share, seed=seed, no_tag=patterns[2])
+    Console().print(f"{found.train} conversations to learn from, {found.test} to test on: {out}")

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from jobs.conversation import AGENT, CUSTOMER, Conversation, Turn
 from jobs.privacy.clean import clean
-from jobs.privacy.pseudonym import pseudonym
+from jobs.privacy.pseudonym import CONVERSATION_ID, pseudonym
 from jobs.privacy.redact import redact
 
 _CHANNEL = re.compile(r"^[a-z][a-z0-9_]{1,20}$", re.ASCII)
@@ -53,11 +53,18 @@ def _decode(raw: bytes) -> dict[str, Any]:
     return record
 
 
-def _identifier(record: dict[str, Any]) -> str:
+def _names(record: dict[str, Any]) -> list[str]:
+    return [record[key] for key in ("customer_name", "advisor_name") if isinstance(record.get(key), str)]
+
+
+def _identifier(record: dict[str, Any], secret: bytes) -> str:
+    """The record's id, or its pseudonym where it holds or looks like personal data: a mask would make many ids one."""
     value = record.get("conversation_id")
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise RecordError("missing_id", "conversation_id")
-    return clean(str(value)).strip()[:200]
+    identifier = clean(str(value)).strip()[:200]
+    safe = redact(identifier, _names(record))[0] == identifier
+    return identifier if safe else pseudonym(secret, CONVERSATION_ID, identifier)
 
 
 def _turns(record: dict[str, Any], limits: RecordLimits, identifier: str) -> list[Turn]:
@@ -106,7 +113,7 @@ def parse_record(raw: bytes, ds: str, limits: RecordLimits) -> dict[str, Any]:
         RecordError: with a reason of the `quarantine` contract.
     """
     record = _decode(raw)
-    identifier = _identifier(record)
+    identifier = _identifier(record, limits.secret)
     turns = _turns(record, limits, identifier)
     started_at = _started_at(record, ds, identifier)
     channel = record.get("channel")
@@ -115,7 +122,7 @@ def parse_record(raw: bytes, ds: str, limits: RecordLimits) -> dict[str, Any]:
     party = record.get("channel_user_id")
     if not isinstance(party, str | int) or isinstance(party, bool) or not str(party).strip():
         raise RecordError("missing_party", "channel_user_id", identifier)
-    names = [record[key] for key in ("customer_name", "advisor_name") if isinstance(record.get(key), str)]
+    names = _names(record)
     redactions, clean_turns = 0, []
     for turn in turns:
         text, counts = redact(turn.text, names)
@@ -123,7 +130,7 @@ def parse_record(raw: bytes, ds: str, limits: RecordLimits) -> dict[str, Any]:
         clean_turns.append(Turn(turn.speaker, text))
     lang, advisor = record.get("lang"), record.get("advisor_id")
     return {
-        "conversation_id": redact(identifier, names)[0],
+        "conversation_id": identifier,
         "channel": channel,
         "party_key": pseudonym(limits.secret, channel, str(party).strip()),
         "advisor_id": clean(str(advisor))[:100] if advisor is not None else None,

@@ -123,6 +123,9 @@ class LlmPass:
             texts: rows (content_hash, turns) of at least these contents.
             what: for the progress lines.
         """
+        if not self.settings.label.llm:
+            say(f"LLM, {what}: switched off (label.llm)")
+            return Asked(0, 0, 0, None, Spent())
         missing = missing_contents(self.tables, self.keys(questions), self.ds).persist()
         try:
             total = missing.count()

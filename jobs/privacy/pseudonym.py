@@ -10,6 +10,7 @@ from jobs.errors import InputError
 from jobs.settings import Settings
 
 PHONE_ID = "phone"
+CONVERSATION_ID = "conversation"
 
 
 def pseudonym_secret(settings: Settings) -> bytes:

@@ -1,0 +1,97 @@
+"""`split`: one labelled file into TRAIN and TEST for `evaluate`, so that a figure can be shown again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.conversation import read_conversations
+from jobs.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class SplitCounts:
+    """Lines written to either file."""
+
+    train: int
+    test: int
+
+
+def split_file(
+    source: Path,
+    out: Path,
+    *,
+    train: Sequence[str] = (),
+    test: Sequence[str] = (),
+    share: float | None = None,
+    seed: int = 0,
+    no_tag: Sequence[str] = (),
+) -> SplitCounts:
+    """Write `out`/train.jsonl and `out`/test.jsonl, in the order of the input.
+
+    Args:
+        source: labelled conversations, one a line.
+        out: folder, made where missing.
+        train: patterns (`fold[13579]`) of the field `split` for TRAIN; with `test` for TEST.
+        test: see `train`; lines of neither are left out.
+        share: instead of patterns, the share of lines drawn for TRAIN with `seed`.
+        seed: of the draw.
+        no_tag: labels that stand for "no tag", such as an out-of-scope class: taken off.
+
+    Raises:
+        InputError: a bad line, patterns that overlap or match nothing, patterns and share both or neither.
+    """
+    read_conversations(source)
+    rows: list[dict[str, Any]] = [json.loads(line) for line in source.read_text("utf-8").splitlines() if line.strip()]
+    if (share is None) == (not (train and test)):
+        raise InputError("split: give either --train and --test patterns, or --share")
+    for row in rows:
+        row["labels"] = [label for label in row.get("labels") or [] if label not in no_tag]
+    if share is not None:
+        chosen = _draw([row["conversation_id"] for row in rows], share, seed)
+        parts = (
+            [row for row in rows if row["conversation_id"] in chosen],
+            [row for row in rows if row["conversation_id"] not in chosen],
+        )
+    else:
+        parts = _by_patterns(rows, train, test)
+    for name, part in zip(("train", "test"), parts, strict=True):
+        if not part:
+            raise InputError(f"split: nothing is left for {name}; the field `split` holds {_values(rows)}")
+        _write(out / f"{name}.jsonl", part)
+    return SplitCounts(len(parts[0]), len(parts[1]))
+
+
+def _draw(ids: Sequence[str], share: float, seed: int) -> set[str]:
+    if not 0 < share < 1:
+        raise InputError(f"split: --share is {share}; it must lie between 0 and 1")
+    order = np.random.default_rng(seed).permutation(len(ids))
+    return {ids[i] for i in order[: round(len(ids) * share)].tolist()}
+
+
+def _by_patterns(
+    rows: Sequence[dict[str, Any]], train: Sequence[str], test: Sequence[str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    learnt, held = [row for row in rows if _matches(row, train)], [row for row in rows if _matches(row, test)]
+    if any(_matches(row, test) for row in learnt):
+        raise InputError("split: some lines match both --train and --test; TEST must not be learned from")
+    return learnt, held
+
+
+def _matches(row: dict[str, Any], patterns: Sequence[str]) -> bool:
+    return any(fnmatch(str(row.get("split", "")), pattern) for pattern in patterns)
+
+
+def _values(rows: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(sorted({str(row.get("split", "nothing")) for row in rows})[:12])
+
+
+def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")

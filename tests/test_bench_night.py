@@ -1,0 +1,54 @@
+"""The night's benchmark: generated chats are the same twice and readable by ingest; a failed stage is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.bench import night as bench
+from jobs.bench.raw_chats import raw_chats, write_chats
+from jobs.errors import DongchaError
+from jobs.ingestion.record import RecordLimits, parse_record
+from jobs.settings import Settings
+
+NIGHT = bench.NIGHT
+
+
+def test_generated_chats_come_through_ingest_whole() -> None:
+    limits = RecordLimits(20_000, 200_000, b"secret")
+    records = list(raw_chats(500, NIGHT, seed=1))
+    rows = [parse_record(json.dumps(record).encode(), NIGHT, limits) for record in records]
+    assert len({row["conversation_id"] for row in rows}) == 500
+    assert 100 < len({row["party_key"] for row in rows}) <= 500 // 3 + 1
+    assert len({row["content_hash"] for row in rows}) > 450
+    assert records == list(raw_chats(500, NIGHT, seed=1))
+    assert records != list(raw_chats(500, NIGHT, seed=2))
+
+
+def test_a_file_that_is_there_is_not_written_again(tmp_path: Path) -> None:
+    size = write_chats(tmp_path, 50, NIGHT, seed=1)
+    (path,) = tmp_path.iterdir()
+    path.write_text("kept", "utf-8")
+    assert size > 50 * 100
+    assert write_chats(tmp_path, 50, NIGHT, seed=1) == len("kept")
+
+
+def test_a_stage_that_fails_stops_the_benchmark_with_its_words(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "STAGES", ("no-such-stage",))
+    with pytest.raises(DongchaError, match=r"(?s)no-such-stage failed.*No such command"):
+        bench.bench_night(settings, 10, embeddings=False, replay=False, say=lambda text: None)
+
+
+def test_a_stage_is_timed_and_weighed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "STAGES", ("ingest",))
+    found = bench.bench_night(settings, 30, embeddings=False, replay=True, say=lambda text: None)
+    for name in ("run", "replay"):
+        (cost,) = found[name]
+        assert cost["stage"] == "ingest" and cost["seconds"] > 1
+        # A JVM and two Pythons weigh more than this; forgetting the children would not.
+        assert cost["peak_mib"] > 400
+        assert cost["per_second"] == pytest.approx(30 / cost["seconds"], rel=0.1)
