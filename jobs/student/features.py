@@ -176,11 +176,14 @@ class FeatureSpace:
     def _lexical(self, rows: Sequence[Row]) -> sparse.csr_matrix:
         if self._vectorizers is None:
             raise RuntimeError("fit comes first")
+        # A turn is read again as its neighbours' context: each distinct text is analysed once.
+        place_of: dict[str, int] = {}
+        taken = [[place_of.setdefault(text, len(place_of)) for text in row.texts] for row in rows]
+        matrices = [vectorizer.transform(list(place_of)) for vectorizer in self._vectorizers]
         blocks = []
         for place, slot in enumerate(self.slots):
-            texts = [row.texts[place] for row in rows]
-            for vectorizer in self._vectorizers:
-                blocks.append(vectorizer.transform(texts) * np.float32(np.sqrt(slot.lexical / 2)))
+            chosen = [numbers[place] for numbers in taken]
+            blocks += [matrix[chosen] * np.float32(np.sqrt(slot.lexical / 2)) for matrix in matrices]
         return sparse.csr_matrix(sparse.hstack(blocks, format="csr", dtype=np.float32))
 
     def _embed(self, rows: Sequence[Row], embedder: Embedder, progress: Progress | None) -> list[FloatArray]:
