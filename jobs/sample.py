@@ -4,51 +4,67 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-from pyspark.sql import Window
+import pandas as pd
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.errors import GateError
-from jobs.sampling import stratified_diverse
+from jobs.sampling.choose import allocate, choose
+from jobs.sampling.essence import essence, letters, signatures
+from jobs.sampling.units import draw
 from jobs.settings import Settings
 from jobs.storage import Tables, check_ds
 from jobs.student.embed import Embedder
 from jobs.students import embedding_cache
 
-_CANDIDATES = 4
-"""Per conversation wanted, so many random ones of its stratum are embedded; never a whole population."""
+_CANDIDATES = 8
+"""Per conversation wanted, so many different things said are embedded; never a whole population."""
+
+_FEWEST_CANDIDATES = 1_600
+"""And at least so many, a minute of embedding: the more are compared, the rarer the wish that is found."""
+
+
+def _population(tables: Tables, first: str, ds: str) -> DataFrame:
+    """conversation_ds, conversation_id, stratum (channel and night), said."""
+    window = tables.read_all("conversations", until=ds).where(F.col("ds") >= first)
+    said = F.transform(F.filter("turns", lambda turn: turn["speaker"] == "customer"), lambda turn: turn["text"])
+    return window.select(
+        F.col("ds").alias("conversation_ds"),
+        "conversation_id",
+        F.concat_ws(" ", "channel", "ds").alias("stratum"),
+        said.alias("said"),
+    )
+
+
+def _choose(settings: Settings, candidates: pd.DataFrame, units: dict[str, int]) -> pd.DataFrame:
+    size = settings.sample.size
+    texts = [essence(list(said)) or "\n".join(said) for said in candidates["said"]]
+    vectors = Embedder(embedding_cache(settings), settings.student.threads).embed(texts)
+    return choose(candidates, vectors, signatures([letters(t) for t in texts]), allocate(units, size), size)
 
 
 def sample(tables: Tables, settings: Settings, ds: str) -> str:
     """Write `samples` of night `ds`; strata are channel by night. Returns a line that says what was chosen.
+
+    Every stratum gives its share of the *different* things said, so that a mass message does not fill the sample.
 
     Raises:
         GateError: there is no conversation in the window.
     """
     wanted = settings.sample
     first = (date.fromisoformat(check_ds(ds)) - timedelta(days=wanted.window_days - 1)).isoformat()
-    window = tables.read_all("conversations", until=ds).where(F.col("ds") >= first)
-    # The same mass message sent to thousands is one thing to learn.
-    once = Window.partitionBy("content_hash").orderBy("ds", "conversation_id")
-    pool = window.withColumn("stratum", F.concat_ws(" ", "channel", "ds"))
-    counts = {r["stratum"]: int(r["count"]) for r in pool.groupBy("stratum").count().collect()}
+    population = _population(tables, first, ds)
+    counts = {r["stratum"]: int(r["count"]) for r in population.groupBy("stratum").count().collect()}
     if not counts:
         raise GateError(f"sample {ds}: no conversation since {first}; run ingest first")
-    limit = max(20, _CANDIDATES * wanted.size // len(counts))
-    shuffled = Window.partitionBy("stratum").orderBy(F.xxhash64("conversation_id", F.lit(wanted.seed)))
-    said = F.transform(F.filter("turns", lambda t: t["speaker"] == "customer"), lambda t: t["text"])
-    candidates = (
-        pool.withColumn("copy", F.row_number().over(once))
-        .where("copy = 1")
-        .withColumn("place", F.row_number().over(shuffled))
-        .where(F.col("place") <= limit)
-        .select(
-            "conversation_id", F.col("ds").alias("conversation_ds"), "stratum", F.concat_ws("\n", said).alias("text")
-        )
-        .orderBy("stratum", "conversation_id")
-        .toPandas()
-    )
-    embedder = Embedder(embedding_cache(settings), settings.student.threads)
-    vectors = embedder.embed(candidates["text"].tolist())
-    chosen = stratified_diverse(candidates, counts, vectors, wanted.size, wanted.seed).drop(columns="text")
+    total = sum(counts.values())
+    drawn = draw(population, total, max(_FEWEST_CANDIDATES, _CANDIDATES * wanted.size), wanted.seed)
+    chosen = _choose(settings, drawn.candidates, dict(drawn.units)).drop(columns="said")
+    chosen["stratum_population"] = chosen["stratum"].map(counts)
+    chosen["share"] = chosen["weight"] / total
     rows = tables.write("samples", tables.spark.createDataFrame(chosen), ds)
-    return f"{rows} of {sum(counts.values())} conversations since {first}, from {len(counts)} strata"
+    return (
+        f"{rows} of {total} conversations since {first}, from {len(counts)} strata; {sum(drawn.units.values())} say "
+        f"different things, {len(drawn.candidates)} of them were compared; the heaviest stands for "
+        f"{chosen['share'].max():.1%}, the median for {chosen['share'].median():.2%}"
+    )
