@@ -13,7 +13,7 @@ from rich.console import Console
 
 from jobs.bench.cli import app as bench_app
 from jobs.errors import DongchaError
-from jobs.evaluation.commands import flips, learning_curve, split
+from jobs.evaluation.commands import flips, learning_curve, recovery, split
 from jobs.llm.cli import app as serve_app
 from jobs.settings import Settings, load_settings
 from jobs.storage import Tables, check_ds
@@ -88,6 +88,20 @@ def gold(ds: Ds) -> None:
 
     with _tables("gold", ds) as (tables, settings):
         _say(f"gold {ds}: {run(tables, settings, ds)} tagged conversations")
+
+
+@app.command(rich_help_panel=OWN)
+def export_gold(
+    ds: Ds, out: Annotated[Path, typer.Option(help="File to write, JSON Lines as docs/own-chats.md has them.")]
+) -> None:
+    """The gold known on a night as labelled conversations, redacted, for the commands of this panel."""
+    from jobs.conversation import write_conversations
+    from jobs.gold_reader import gold_conversations
+
+    with _tables("export-gold", ds) as (tables, _):
+        found = gold_conversations(tables, ds)
+        write_conversations(out, found)
+        _say(f"export-gold {ds}: {len(found)} conversations in {out}")
 
 
 @app.command(rich_help_panel=NIGHT)
@@ -227,6 +241,7 @@ def evaluate(
 app.command(rich_help_panel=OWN)(learning_curve)
 app.command(rich_help_panel=OWN)(flips)
 app.command(rich_help_panel=OWN)(split)
+app.command(rich_help_panel=OWN)(recovery)
 
 
 @app.command(rich_help_panel=OWN)

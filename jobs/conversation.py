@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +129,12 @@ def iter_conversations(path: Path) -> Iterator[Conversation]:
 def read_conversations(path: Path) -> list[Conversation]:
     """All of `iter_conversations` at once."""
     return list(iter_conversations(path))
+
+
+def write_conversations(path: Path, conversations: Sequence[Conversation]) -> None:
+    """Write what `read_conversations` reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as lines:
+        for conversation in conversations:
+            record = {name: value for name, value in asdict(conversation).items() if value is not None}
+            lines.write(json.dumps(record, ensure_ascii=False) + "\n")

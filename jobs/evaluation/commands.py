@@ -50,3 +50,21 @@ def split(
     patterns = [[part for part in text.split(",") if part] for text in (train, test, no_tag)]
     found = split_file(input_file, out, train=patterns[0], test=patterns[1], share=share, seed=seed, no_tag=patterns[2])
     Console().print(f"{found.train} conversations to learn from, {found.test} to test on: {out}")
+
+
+def recovery(
+    *,
+    input_file: Annotated[Path, typer.Option("--input", help="The labelled conversations that were induced from.")],
+    induced: Annotated[Path, typer.Option(help="The folder that `evaluate-induction` wrote.")],
+    reference: Annotated[Path | None, typer.Option(help="Taxonomy of the gold's tags, for their names.")] = None,
+) -> None:
+    """Which tags of a reference an induced taxonomy found, missed or invented."""
+    from jobs.evaluation.recovery import PAGE
+    from jobs.evaluation.recovery import recovery as run
+
+    counts = run(input_file, induced, reference)["counts"]
+    Console().print(
+        f"found {counts['found']} of {counts['reference']} reference tags, {counts['partly']} partly, "
+        f"missed {counts['missed']}; invented {counts['invented']} of {counts['induced']} induced tags: "
+        f"{induced / PAGE}"
+    )

@@ -1,0 +1,48 @@
+"""The recovery report: found, partly found, missed and invented tags."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.conversation import Conversation, Turn, read_conversations, write_conversations
+from jobs.errors import InputError
+from jobs.evaluation.recovery import recover, recovery
+from jobs.taxonomy import Tag, Taxonomy, dump_taxonomy
+
+
+def test_found_partly_missed_and_invented() -> None:
+    gold = ["a"] * 10 + ["b"] * 10 + ["c"] * 2 + ["d"] * 9
+    found = ["x"] * 9 + ["y"] + ["y"] * 10 + ["x", "y"] + ["z", "z", "z", "w", "w", "w", "v", "v", "v"]
+    one, many = recover(found, gold)
+    by_tag = {entry.reference: entry for entry in one}
+    assert (by_tag["a"].induced, by_tag["a"].status) == ("x", "found")
+    assert by_tag["a"].precision == by_tag["a"].recall == pytest.approx(0.9)
+    assert (by_tag["c"].induced, by_tag["c"].f1, by_tag["c"].status) == (None, 0.0, "missed")
+    # Split in three: its partner is pure but holds a third; the others stand for it many to one.
+    assert by_tag["d"].precision == 1.0 and by_tag["d"].recall == pytest.approx(1 / 3)
+    assert by_tag["d"].status == "found" and by_tag["d"].f1 == pytest.approx(0.5)
+    assert {entry.induced for entry in many if entry.reference == "d"} == {"v", "w", "z"}
+    assert not any(entry.invented for entry in many)
+    _, mixed = recover(["m"] * 3, ["a", "b", "c"])
+    assert mixed[0].invented and mixed[0].share == pytest.approx(1 / 3)
+
+
+def test_the_page_names_tags_and_escapes_them(tmp_path: Path) -> None:
+    chats = [
+        Conversation(str(i), (Turn("customer", "赎回"), Turn("agent", "好")), ("out",), (("out",), ()))
+        for i in range(3)
+    ]
+    write_conversations(tmp_path / "chats.jsonl", chats)
+    assert read_conversations(tmp_path / "chats.jsonl") == chats
+    tag = Tag("t1", "赎回 | <b>", "客户要赎回")
+    (tmp_path / "taxonomy.yaml").write_text(dump_taxonomy(Taxonomy("induced", 1, (tag,), language="zh")), "utf-8")
+    lines = [json.dumps({"conversation_id": str(i), "turn": 0, "tag": "t1"}) for i in range(3)]
+    with pytest.raises(InputError, match="evaluate-induction"):
+        recovery(tmp_path / "chats.jsonl", tmp_path)
+    (tmp_path / "assignments.jsonl").write_text("\n".join(lines), "utf-8")
+    assert recovery(tmp_path / "chats.jsonl", tmp_path)["counts"]["found"] == 1
+    page = (tmp_path / "recovery.md").read_text("utf-8")
+    assert "| out | 3 | 赎回 \\| &lt;b&gt; (t1) | 1.00 | 1.00 | 1.00 | found |" in page
