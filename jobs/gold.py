@@ -21,10 +21,25 @@ from jobs.ingestion.parse import parsed_records
 from jobs.privacy.pseudonym import CONVERSATION_ID, pseudonym, pseudonym_secret
 from jobs.settings import Settings
 from jobs.storage import Tables, check_ds
-from jobs.taxonomy import Taxonomy, load_taxonomy
+from jobs.taxonomies.lineage import current_labels
+from jobs.taxonomies.store import approved_taxonomy
+from jobs.taxonomy import Taxonomy
 
 SPLITS = ("train", "calibration", "test")
 _PARAMETERS = ("amount", "currency", "horizon_months", "risk_preference", "expected_return", "said")
+
+
+def _current(row: dict[str, Any], taxonomy: Taxonomy) -> dict[str, Any]:
+    """An annotation with the tags that earlier versions had under the names they have now."""
+
+    def renamed(values: dict[str, Any] | None) -> dict[str, Any]:
+        return {now: value for tag, value in (values or {}).items() for now in current_labels(taxonomy, [tag])}
+
+    return row | {
+        "labels": current_labels(taxonomy, row["labels"]),
+        "evidence": renamed(row.get("evidence")),
+        "parameters": renamed(row.get("parameters")),
+    }
 
 
 def read_annotations(path: Path, taxonomy: Taxonomy) -> list[dict[str, Any]]:
@@ -35,7 +50,7 @@ def read_annotations(path: Path, taxonomy: Taxonomy) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such gold file (source.gold in the settings)")
-    known, seen, rows = set(taxonomy.tag_ids), set(), []
+    known, seen, rows = {tag.id for tag in taxonomy.tags}, set(), []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
@@ -53,7 +68,7 @@ def read_annotations(path: Path, taxonomy: Taxonomy) -> list[dict[str, Any]]:
         if unknown := sorted(set(labels) - known):
             raise InputError(f"{where}: tags that the taxonomy does not have: {', '.join(unknown)}")
         seen.add(identifier)
-        rows.append(row)
+        rows.append(_current(row, taxonomy))
     if not rows:
         raise InputError(f"{path}: holds no gold")
     return rows
@@ -84,7 +99,7 @@ def gold(tables: Tables, settings: Settings, ds: str) -> int:
     """
     if settings.source.gold is None:
         raise InputError("no gold: set source.gold to a file of annotated conversations (see docs/gold.md)")
-    taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    taxonomy = approved_taxonomy(settings, ds)
     by_night: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for annotation in read_annotations(settings.resolve(settings.source.gold), taxonomy):
         if annotation["ds"] <= check_ds(ds):

@@ -8,28 +8,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from jobs.conversation import Conversation, Turn
-from jobs.errors import GateError, InputError
+from jobs.errors import GateError
 from jobs.induction.induce import Induced
 from jobs.induction.induce import induce as induce_taxonomy
 from jobs.induction.naming import Namer, trace_lines
 from jobs.llm.profiles import load_profile
 from jobs.settings import PROJECT, Settings
-from jobs.storage import Tables, check_ds
+from jobs.storage import Tables
 from jobs.student.embed import Embedder
 from jobs.students import embedding_cache
-from jobs.taxonomy import dump_taxonomy, load_taxonomy
+from jobs.taxonomies.proposals import load_proposal, proposal_folder
+from jobs.taxonomies.store import latest_version
+from jobs.taxonomy import dump_taxonomy
 from jobs.taxonomy_diff import diff_taxonomies, to_markdown
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raise it whenever the same sample would give another proposal."""
-
-
-def proposal_folder(settings: Settings, ds: str) -> Path:
-    """Where a night's proposal lies: taxonomy.yaml, assignments.jsonl, the trace of the LLM's steps, diff.md."""
-    return settings.var_dir / "taxonomies" / check_ds(ds)
 
 
 def _sampled(tables: Tables, ds: str) -> list[Conversation]:
@@ -42,9 +40,9 @@ def _sampled(tables: Tables, ds: str) -> list[Conversation]:
     ]
 
 
-def _key(conversations: list[Conversation], settings: Settings, use_llm: bool) -> str:
-    """What decides a proposal: the sample, the seed, the model and what it is told."""
-    digest = hashlib.sha256(f"{CODE_VERSION} {settings.sample.seed} {use_llm}".encode())
+def _key(conversations: list[Conversation], settings: Settings, use_llm: bool, version: int) -> str:
+    """What decides a proposal: the sample, the seed, the model, what it is told, and the version it would be."""
+    digest = hashlib.sha256(f"{CODE_VERSION} {settings.sample.seed} {use_llm} {version}".encode())
     for conversation in conversations:
         digest.update(conversation.content_hash.encode())
     if use_llm:
@@ -74,7 +72,8 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
         ServerError: the LLM is wanted and does not answer.
     """
     conversations = _sampled(tables, ds)
-    folder, key = proposal_folder(settings, ds), _key(conversations, settings, use_llm)
+    version = latest_version(settings).taxonomy.version + 1
+    folder, key = proposal_folder(settings, ds), _key(conversations, settings, use_llm, version)
     stamp = folder / "key"
     if stamp.is_file() and stamp.read_text("utf-8") == key:
         return f"the sample is unchanged, nothing is asked again: {folder / 'taxonomy.yaml'}"
@@ -98,7 +97,7 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
     if not induced.taxonomy.tags:
         raise GateError(f"induce {ds}: {len(conversations)} conversations gave no tag")
     stamp.unlink(missing_ok=True)
-    _write(folder, induced)
+    _write(folder, replace(induced, taxonomy=replace(induced.taxonomy, version=version)))
     stamp.write_text(key, "utf-8")
     by_llm = sum(bool(entry["accepted"]) for entry in induced.trace)
     return f"{len(induced.taxonomy.tags)} tags proposed ({by_llm} named by the LLM): {folder / 'taxonomy.yaml'}"
@@ -110,11 +109,7 @@ def write_diff(settings: Settings, ds: str) -> Path:
     Raises:
         InputError: the night has no proposal.
     """
-    folder = proposal_folder(settings, ds)
-    if not (folder / "taxonomy.yaml").is_file():
-        raise InputError(f"no proposed taxonomy for {ds}: run `python -m jobs induce --ds {ds}` first")
-    approved = load_taxonomy(settings.resolve(settings.label.taxonomy))
-    proposed = load_taxonomy(folder / "taxonomy.yaml")
-    page = folder / "diff.md"
+    approved, proposed = latest_version(settings).taxonomy, load_proposal(settings, ds)
+    page = proposal_folder(settings, ds) / "diff.md"
     page.write_text(to_markdown(diff_taxonomies(approved, proposed), approved, proposed), "utf-8")
     return page

@@ -31,7 +31,8 @@ from jobs.parameters import saves_periodically
 from jobs.settings import Settings
 from jobs.storage import Tables
 from jobs.students import embedding_cache, student_of_night
-from jobs.taxonomy import Taxonomy, load_taxonomy
+from jobs.taxonomies.store import approved_taxonomy
+from jobs.taxonomy import Taxonomy
 
 EMPTY_NIGHT = 10
 """A night with this many conversations and not one tag is taken for a failure."""
@@ -65,7 +66,7 @@ class _Night:
 
     def __init__(self, tables: Tables, settings: Settings, ds: str, say: Say) -> None:
         self.tables, self.settings, self.ds, self.say = tables, settings, ds, say
-        self.taxonomy: Taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+        self.taxonomy: Taxonomy = approved_taxonomy(settings, ds)
         self.student_key, self.folder = student_of_night(settings, ds)
         self.prompt = LabelPrompt(self.taxonomy, load_profile(settings))
         self.llm = LlmPass(tables, settings, ds, self.taxonomy, self.prompt)

@@ -27,7 +27,7 @@ from jobs.planning.work import prompt_sizes
 from jobs.settings import LabelSettings, Settings
 from jobs.storage import Tables
 from jobs.students import embedding_cache, student_of_night
-from jobs.taxonomy import load_taxonomy
+from jobs.taxonomies.store import approved_taxonomy
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def plan(tables: Tables, settings: Settings, ds: str) -> Plan:
     Raises:
         InputError: the night was not ingested, or has no gold or student.
     """
-    taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    taxonomy = approved_taxonomy(settings, ds)
     profile = load_profile(settings)
     prompt = LabelPrompt(taxonomy, profile)
     decides, trust_note = _trusted(tables, ds, taxonomy.tag_ids)

@@ -15,7 +15,7 @@ from jobs.profiling.history import profiles, tag_history, timeline
 from jobs.profiling.intents import investment_intents
 from jobs.settings import Settings
 from jobs.storage import Tables, check_ds
-from jobs.taxonomy import load_taxonomy
+from jobs.taxonomies.store import approved_taxonomy
 
 
 def profile(tables: Tables, settings: Settings, ds: str) -> dict[str, int]:
@@ -32,7 +32,7 @@ def profile(tables: Tables, settings: Settings, ds: str) -> dict[str, int]:
     for name in ("conversations", "identities", "labels", *(("scores",) if withhold else ())):
         if not tables.exists(name, check_ds(ds)):
             raise InputError(f"profile {ds}: table {name} has no complete night {ds}: run the stage that writes it")
-    taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    taxonomy = approved_taxonomy(settings, ds)
     moments = [tag.id for tag in taxonomy.tags if tag.kind == "mot"]
     intent_tags = [tag.id for tag in taxonomy.tags if tag.kind == "intent"]
     days, purposes = settings.profile.tag_days, settings.profile.purposes

@@ -19,7 +19,8 @@ from jobs.publishing.merge import TableChange, check_shape, merge
 from jobs.settings import Settings
 from jobs.sql_tables import PUBLICATIONS, crm_tables
 from jobs.storage import Tables, check_ds
-from jobs.taxonomy import Taxonomy, load_taxonomy
+from jobs.taxonomies.store import approved_taxonomy
+from jobs.taxonomy import Taxonomy
 
 _PACKED = pa.schema([("packed", pa.binary())])
 
@@ -123,6 +124,6 @@ def publish(tables: Tables, settings: Settings, ds: str, *, force: bool = False)
     """
     if missing := [name for name in PROFILE_TABLES if not tables.exists(name, check_ds(ds))]:
         raise GateError(f"publish {ds}: {', '.join(missing)} has no complete night {ds}: run `profile` first")
-    taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    taxonomy = approved_taxonomy(settings, ds)
     batches = {name: _stream(tables.read(name, ds)) for name in PROFILE_TABLES}
     return publish_batches(crm_url(settings.crm_url), ds, taxonomy, batches, force=force)

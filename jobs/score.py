@@ -22,7 +22,7 @@ from jobs.errors import GateError
 from jobs.metrics import Scores, TagFigures, micro_intervals, score_matrix
 from jobs.settings import GateSettings, Settings
 from jobs.storage import Tables, check_ds
-from jobs.taxonomy import load_taxonomy
+from jobs.taxonomies.store import approved_taxonomy
 
 Bools = npt.NDArray[np.bool_]
 
@@ -97,7 +97,7 @@ def score(tables: Tables, settings: Settings, ds: str) -> ScoreResult:
         InputError: `label` has not run for this night.
         GateError: there is no test gold: nobody would know how good the tags are.
     """
-    taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    taxonomy = approved_taxonomy(settings, ds)
     tags = {tag_id: i for i, tag_id in enumerate(taxonomy.tag_ids)}
     gold_rows = {row["conversation_id"]: row for row in tables.read("gold", check_ds(ds)).drop("turns").collect()}
     predicted_rows = tables.read("gold_predictions", ds).collect()

@@ -73,7 +73,8 @@ class Taxonomy:
     @property
     def content_hash(self) -> str:
         """SHA-256 over all that a labeller is told: definitions and borders."""
-        body = json.dumps([[t.definition_hash for t in self.tags], self.borders], ensure_ascii=False)
+        in_use = [t.definition_hash for t in self.tags if t.status != "deprecated"]
+        body = json.dumps([in_use, self.borders], ensure_ascii=False)
         return hashlib.sha256(body.encode()).hexdigest()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from jobs.taxonomies.lineage import DEPRECATED, heirs
 from jobs.taxonomy import Tag, Taxonomy
 
 NEW_BELOW = 0.15
@@ -34,7 +35,10 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class TaxonomyDiff:
-    """What changed from `old` to `new`; `neighbours` covers the added tags, `uncovered` old tags nothing is near to."""
+    """What changed from `old` to `new`; `neighbours` covers the added tags, `uncovered` old tags nothing is near to.
+
+    `split` is (old tag, its heirs), `merged` (old tags, their heir); these tags are not among `added` and `removed`.
+    """
 
     added: tuple[Tag, ...]
     removed: tuple[Tag, ...]
@@ -42,6 +46,8 @@ class TaxonomyDiff:
     redefined: tuple[tuple[Tag, Tag], ...]
     neighbours: tuple[Neighbour, ...]
     uncovered: tuple[Tag, ...]
+    split: tuple[tuple[Tag, tuple[Tag, ...]], ...] = ()
+    merged: tuple[tuple[tuple[Tag, ...], Tag], ...] = ()
 
 
 def _text(tag: Tag) -> str:
@@ -58,13 +64,33 @@ def _nearest(new: Sequence[Tag], old: Sequence[Tag]) -> tuple[list[Neighbour], l
     return found, [tag for tag, column in zip(old, cosines.T, strict=True) if column.max() < NEW_BELOW]
 
 
+def _in_use(taxonomy: Taxonomy) -> dict[str, Tag]:
+    return {t.id: t for t in taxonomy.tags if t.status != DEPRECATED}
+
+
+def _lineage(
+    before: dict[str, Tag], new: Taxonomy
+) -> tuple[tuple[tuple[Tag, tuple[Tag, ...]], ...], tuple[tuple[tuple[Tag, ...], Tag], ...]]:
+    """Splits and merges of the tags `before`; a tag that took the place of one other alone counts as merged."""
+    came = {ancestor: ids for ancestor, ids in heirs(new).items() if ancestor in before}
+    split = tuple((before[a], tuple(map(new.tag, ids))) for a, ids in came.items() if len(ids) > 1)
+    into: dict[str, list[Tag]] = {}
+    for ancestor, ids in came.items():
+        if len(ids) == 1:
+            into.setdefault(ids[0], []).append(before[ancestor])
+    return split, tuple((tuple(parents), new.tag(heir)) for heir, parents in into.items())
+
+
 def diff_taxonomies(old: Taxonomy, new: Taxonomy) -> TaxonomyDiff:
     """What changed from `old` to `new`."""
-    before, after = {t.id: t for t in old.tags}, {t.id: t for t in new.tags}
+    before, after = _in_use(old), _in_use(new)
+    split, merged = _lineage(before, new)
+    born = {t.id for _, children in split for t in children} | {t.id for _, t in merged}
+    gone = {t.id for t, _ in split} | {t.id for parents, _ in merged for t in parents}
     both = [(before[i], after[i]) for i in before if i in after]
-    added = tuple(t for i, t in after.items() if i not in before)
-    removed = tuple(t for i, t in before.items() if i not in after)
-    neighbours, uncovered = _nearest(added, old.tags)
+    added = tuple(t for i, t in after.items() if i not in before and i not in born)
+    removed = tuple(t for i, t in before.items() if i not in after and i not in gone)
+    neighbours, uncovered = _nearest(added, tuple(before.values()))
     return TaxonomyDiff(
         added,
         removed,
@@ -72,6 +98,8 @@ def diff_taxonomies(old: Taxonomy, new: Taxonomy) -> TaxonomyDiff:
         tuple((a, b) for a, b in both if a.definition_hash != b.definition_hash),
         tuple(neighbours),
         tuple(uncovered) if added else (),
+        split,
+        merged,
     )
 
 
@@ -79,6 +107,10 @@ def _plain(text: str) -> str:
     """Text of a chat inside Markdown: no line breaks, no markup, no table cells."""
     flat = " ".join(text.split())
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#!" else c for c in flat)
+
+
+def _names(tags: Sequence[Tag]) -> str:
+    return ", ".join(f"{_plain(t.name)} ({_plain(t.id)})" for t in tags)
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
@@ -91,7 +123,7 @@ def to_markdown(diff: TaxonomyDiff, old: Taxonomy, new: Taxonomy) -> str:
         f"# {_plain(new.name)}: version {new.version} ({new.status}) against version {old.version} ({old.status})",
         "",
         f"{len(diff.added)} tags added, {len(diff.removed)} removed, {len(diff.renamed)} renamed, "
-        f"{len(diff.redefined)} redefined.",
+        f"{len(diff.redefined)} redefined, {len(diff.split)} split, {len(diff.merged)} merged.",
         "",
     ]
     if diff.neighbours:
@@ -104,6 +136,9 @@ def to_markdown(diff: TaxonomyDiff, old: Taxonomy, new: Taxonomy) -> str:
         lines.append("")
     lines += _section("Approved tags that nothing proposed is near to", [f"- {_plain(t.name)}" for t in diff.uncovered])
     lines += _section("Added", [f"- **{_plain(t.name)}**: {_plain(t.definition)}" for t in diff.added])
+    split = [f"- {_plain(t.name)} → {_names(children)}" for t, children in diff.split]
+    lines += _section("Split", split)
+    lines += _section("Merged", [f"- {_names(parents)} → {_plain(t.name)}" for parents, t in diff.merged])
     lines += _section("Renamed", [f"- {_plain(a.name)} → {_plain(b.name)}" for a, b in diff.renamed])
     redefined = [f"- {_plain(b.name)}: {_plain(a.definition)} → {_plain(b.definition)}" for a, b in diff.redefined]
     lines += _section("Redefined: these tags are labelled again", redefined)

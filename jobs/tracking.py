@@ -20,7 +20,8 @@ from jobs.report.data import collect_night
 from jobs.report.night import MACRO, MICRO, Night, Score
 from jobs.settings import Settings
 from jobs.storage import Tables
-from jobs.taxonomy import Taxonomy, load_taxonomy
+from jobs.taxonomies.store import approved_taxonomy
+from jobs.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +47,7 @@ def log_night(tables: Tables, settings: Settings, ds: str, *, student_dir: Path 
         if path is not None and not path.exists():
             raise InputError(f"{path}: no such file or folder to log to MLflow")
     night = collect_night(tables, ds)
-    taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    taxonomy = approved_taxonomy(settings, ds)
     figures = _metrics(night) | usage_metrics(tables, ds)
     client = _client(settings)
     experiment = _experiment(client, settings)

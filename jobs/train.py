@@ -19,7 +19,7 @@ from jobs.student.model import Student
 from jobs.student.store import MANIFEST
 from jobs.student.training import training_key
 from jobs.students import assign_student, embedding_cache, student_folder
-from jobs.taxonomy import load_taxonomy
+from jobs.taxonomies.store import approved_taxonomy
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def train(tables: Tables, settings: Settings, ds: str, say: Callable[[str], None
     Raises:
         InputError: there is no gold for training or calibration.
     """
-    taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    taxonomy = approved_taxonomy(settings, ds)
     gold = gold_conversations(tables, ds)
     fit = [c for c in gold if c.split == "train"]
     calibration = [c for c in gold if c.split == "calibration"]

@@ -19,6 +19,7 @@ from jobs.planning.table import plan_table
 from jobs.score import score
 from jobs.settings import Settings
 from jobs.storage import Tables
+from jobs.taxonomies.review import Reviewer, approve
 from jobs.train import train
 from tests.fake_llm import MODEL, FakeLlm, Reply, Script, reply_json, reply_status, reply_whitespace
 
@@ -168,6 +169,29 @@ def test_the_llm_earns_its_say_and_a_replay_asks_nothing(tables: Tables, night: 
         taxonomy.write_text(TAXONOMY.replace("客户想卖出或转走。", "客户要把钱拿走。"), "utf-8")
         prepare(tables, night, SECOND)
         assert run(tables, night, SECOND, fake.base_url).llm_requests == paid
+
+
+def test_an_approved_version_asks_only_for_what_it_changed(tables: Tables, night: Settings, tmp_path: Path) -> None:
+    """Questions are counted in `llm_answers`: a row for each (content, tag) that was asked."""
+    draft, ana = tmp_path / "draft.yaml", Reviewer("Ana")
+    with FakeLlm(oracle) as fake:
+        paid = run(tables, night, SECOND, fake.base_url).llm_requests
+        first = tables.read_all("llm_answers").count()
+        assert first == 2 * paid  # two tags a conversation
+        draft.write_text(TAXONOMY.replace("version: 3", "version: 4").replace("到期承接", "到期"), "utf-8")
+        approve(night, ana, file=draft, from_ds=SECOND)
+        prepare(tables, night, SECOND)
+        assert run(tables, night, SECOND, fake.base_url).llm_requests == 0
+        assert {r["taxonomy_version"] for r in tables.read("labels", SECOND).collect()} == {4}
+        draft.write_text(
+            draft.read_text("utf-8").replace("version: 4", "version: 5").replace("想卖出或转走", "要拿走钱"), "utf-8"
+        )
+        approve(night, ana, file=draft, from_ds=SECOND)
+        prepare(tables, night, SECOND)
+        assert run(tables, night, SECOND, fake.base_url).llm_requests == paid
+        again = tables.read_all("llm_answers").collect()
+        assert len(again) == first + paid
+        assert Counter(r["tag_id"] for r in again) == {"maturity": paid, "redemption": 2 * paid}
 
 
 def test_a_promised_tag_is_the_students_and_costs_no_request(tables: Tables, night: Settings) -> None:

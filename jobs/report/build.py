@@ -25,7 +25,8 @@ from jobs.report.stability import NIGHTS, Stability, collect_stability
 from jobs.report.view import TagRow, Verdict, tag_rows, verdict
 from jobs.settings import Settings
 from jobs.storage import Tables
-from jobs.taxonomy import Taxonomy, load_taxonomy
+from jobs.taxonomies.store import approved_taxonomy
+from jobs.taxonomy import Taxonomy
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # Fewer tags than this say nothing about calibration.
@@ -39,7 +40,7 @@ def build_report(tables: Tables, settings: Settings, ds: str) -> Path:
     Raises:
         InputError: a table lacks this night, or the taxonomy cannot be read.
     """
-    taxonomy = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    taxonomy = approved_taxonomy(settings, ds)
     stability = collect_stability(tables, ds, settings.gate.confidence)
     page = render_page(collect_night(tables, ds), collect_confusion(tables, ds), stability, taxonomy, settings)
     path = report_path(settings, ds)

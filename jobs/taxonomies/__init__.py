@@ -1,0 +1,1 @@
+"""The life of a taxonomy: versions, proposals, a person's decision, and what it moves."""

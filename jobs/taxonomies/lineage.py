@@ -1,0 +1,103 @@
+"""Who became whom: a tag's ancestors and heirs, and what carries over from one version to the next.
+
+A tag out of a split or a merge names its ancestors in `replaces`; its ancestors are deprecated, and stay in the file:
+labels of old nights keep their meaning, and the id is never given again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from jobs.errors import InputError
+from jobs.taxonomy import Tag, Taxonomy
+
+DEPRECATED = "deprecated"
+
+
+def replaces(tag: Tag) -> tuple[str, ...]:
+    """Ids of the tags that this one came from by split or merge."""
+    found = tag.extra.get("replaces") or ()
+    return tuple(map(str, found)) if isinstance(found, list | tuple) else (str(found),)
+
+
+def heirs(taxonomy: Taxonomy) -> dict[str, list[str]]:
+    """For every id that was split or merged: the tags in use that took its place."""
+    found: dict[str, list[str]] = {}
+    for tag in taxonomy.tags:
+        if tag.status != DEPRECATED:
+            for ancestor in replaces(tag):
+                found.setdefault(ancestor, []).append(tag.id)
+    return found
+
+
+def current_labels(taxonomy: Taxonomy, labels: Collection[str]) -> list[str]:
+    """Tags that people gave under earlier versions, as they are called now.
+
+    A merged tag became its one heir. What was split or ended cannot be told without reading again, and is left out.
+    """
+    in_use, successor = set(taxonomy.tag_ids), heirs(taxonomy)
+    found: list[str] = []
+    for label in labels:
+        became = label if label in in_use else None
+        if became is None and len(successor.get(label, ())) == 1:
+            became = successor[label][0]
+        if became is not None and became not in found:
+            found.append(became)
+    return found
+
+
+def without(old: Taxonomy, new: Taxonomy, left_out: Collection[str]) -> Taxonomy:
+    """`new` without the changes to some tags: these stay as they are in `old`, or do not come to be.
+
+    A tag whose heirs are all left out stays, too.
+
+    Raises:
+        InputError: a tag is in neither version.
+    """
+    before, after = {t.id: t for t in old.tags}, {t.id: t for t in new.tags}
+    if unknown := sorted(set(left_out) - set(before) - set(after)):
+        raise InputError(f"tags to leave out that neither version has: {', '.join(unknown)}")
+    kept = [before.get(t.id) if t.id in left_out else t for t in new.tags]
+    tags = [t for t in kept if t is not None] + [before[i] for i in left_out if i in before and i not in after]
+    living = heirs(replace(new, tags=tuple(tags)))
+    lost = {ancestor for ancestor in heirs(new) if ancestor not in living and ancestor in before}
+    present = {t.id for t in tags}
+    tags = [before[t.id] if t.id in lost else t for t in tags] + [before[i] for i in lost if i not in present]
+    return replace(new, tags=tuple(tags))
+
+
+def _settled(tag: Tag) -> Tag:
+    extra = {k: v for k, v in tag.extra.items() if k != "suggested"}
+    return replace(tag, status=tag.status if tag.status == DEPRECATED else "approved", extra=extra)
+
+
+def next_version(old: Taxonomy, wanted: Taxonomy) -> Taxonomy:
+    """The approved taxonomy that follows `old`: tags of `wanted`, and all others of `old` deprecated.
+
+    Raises:
+        InputError: `wanted` has no tag in use, two tags of one name, an id that was deprecated before, an ancestor
+            nobody knows or that is still in use; or it changes nothing.
+    """
+    tags = [_settled(tag) for tag in wanted.tags]
+    in_use = [tag for tag in tags if tag.status != DEPRECATED]
+    if not in_use:
+        raise InputError("the new version has no tag in use: that would end labelling; leave at least one")
+    names = [tag.name.strip() for tag in in_use]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"several tags have the name {', '.join(twice)}: analysts could not tell them apart")
+    ended = {tag.id for tag in old.tags if tag.status == DEPRECATED}
+    if again := sorted(ended & {tag.id for tag in in_use}):
+        raise InputError(f"ids that were deprecated earlier are never used again: {', '.join(again)}; take new ids")
+    known = {tag.id for tag in old.tags}
+    for tag in in_use:
+        if strangers := sorted(set(replaces(tag)) - known):
+            raise InputError(f"tag {tag.id} replaces {', '.join(strangers)}, which no version had")
+        if living := sorted(set(replaces(tag)) & {t.id for t in in_use} - {tag.id}):
+            raise InputError(f"tag {tag.id} replaces {', '.join(living)}, which is still in use: deprecate it")
+    here = {tag.id for tag in tags}
+    tags += [replace(tag, status=DEPRECATED) for tag in old.tags if tag.id not in here]
+    result = replace(wanted, version=old.version + 1, status="approved", tags=tuple(tags))
+    if (result.tags, result.borders, result.language) == (old.tags, old.borders, old.language):
+        raise InputError(f"nothing to approve: this is what version {old.version} says already")
+    return result

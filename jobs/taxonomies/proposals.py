@@ -1,0 +1,78 @@
+"""Proposed taxonomies: a folder a night, and beside the proposal what a person decided about it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from jobs.errors import InputError
+from jobs.settings import Settings
+from jobs.storage import check_ds
+from jobs.taxonomy import Taxonomy, load_taxonomy
+
+APPROVED, REJECTED = "approved", "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided about a proposal; `digest` is the SHA-256 of the file that lay there at that time."""
+
+    decision: str
+    by: str
+    at: str
+    digest: str
+    version: int | None = None
+    note: str = ""
+
+
+def proposal_folder(settings: Settings, ds: str) -> Path:
+    """Where a night's proposal lies: taxonomy.yaml, assignments.jsonl, the trace of the LLM's steps, diff.md."""
+    return settings.var_dir / "taxonomies" / check_ds(ds)
+
+
+def proposal_file(settings: Settings, ds: str) -> Path:
+    """The proposed taxonomy of night `ds`.
+
+    Raises:
+        InputError: the night has no proposal.
+    """
+    path = proposal_folder(settings, ds) / "taxonomy.yaml"
+    if not path.is_file():
+        raise InputError(f"no proposed taxonomy for {ds}: run `python -m jobs induce --ds {ds}` first")
+    return path
+
+
+def load_proposal(settings: Settings, ds: str) -> Taxonomy:
+    """The proposal of night `ds`, as it lies there now: an analyst may have edited it."""
+    return load_taxonomy(proposal_file(settings, ds))
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def decision_on(settings: Settings, ds: str) -> Decision | None:
+    """What was decided about the proposal as it lies there; None while it is open, or was induced anew since."""
+    path = proposal_folder(settings, ds) / "decision.yaml"
+    if not path.is_file():
+        return None
+    found = Decision(**yaml.safe_load(path.read_text("utf-8")))
+    return found if found.digest == digest_of(proposal_file(settings, ds)) else None
+
+
+def record_decision(settings: Settings, ds: str, decision: Decision) -> Path:
+    """Write the decision beside the proposal of night `ds`."""
+    path = proposal_folder(settings, ds) / "decision.yaml"
+    path.write_text(yaml.safe_dump(asdict(decision), allow_unicode=True, sort_keys=False), "utf-8")
+    return path
+
+
+def all_proposals(settings: Settings) -> list[tuple[str, Taxonomy, Decision | None]]:
+    """(night, proposal, decision) of every proposal, oldest night first."""
+    root = settings.var_dir / "taxonomies"
+    nights = sorted(p.parent.name for p in root.glob("[0-9]*/taxonomy.yaml")) if root.is_dir() else []
+    return [(ds, load_proposal(settings, ds), decision_on(settings, ds)) for ds in nights]

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import InputError
+from jobs.gold import read_annotations
+from jobs.settings import Settings
+from jobs.taxonomies.lineage import current_labels, without
+from jobs.taxonomies.proposals import decision_on, proposal_folder
+from jobs.taxonomies.review import Reviewer, approve, reject
+from jobs.taxonomies.store import all_versions, approved_taxonomy, version_of
+from jobs.taxonomy import Tag, Taxonomy, dump_taxonomy
+from jobs.taxonomy_diff import diff_taxonomies, to_markdown
+
+NIGHT, NEXT = "2026-11-20", "2026-11-21"
+ANA = Reviewer("Ana", "looks right")
+FIRST = Taxonomy(
+    "small",
+    1,
+    (
+        Tag("maturity", "到期承接", "产品到期要接续。"),
+        Tag("redemption", "赎回转出", "想卖出或转走。"),
+        Tag("fees", "收费", "问收费。"),
+        Tag("service", "服务", "问服务。"),
+    ),
+)
+# renamed, split, merged and added, all at once
+PROPOSED = Taxonomy(
+    "small",
+    2,
+    (
+        Tag("maturity", "到期", "产品到期要接续。", status="proposed"),
+        Tag("sell", "卖出", "想卖出。", status="proposed", extra={"replaces": ["redemption"]}),
+        Tag("move", "转走", "想把钱转走。", status="proposed", extra={"replaces": ["redemption"]}),
+        Tag("help", "咨询", "问收费或服务。", status="proposed", extra={"replaces": ["fees", "service"]}),
+        Tag("gold_bars", "金条", "想买金条。", status="proposed"),
+    ),
+    status="proposed",
+)
+
+
+@pytest.fixture
+def life(settings: Settings, tmp_path: Path) -> Settings:
+    (tmp_path / "small.yaml").write_text(dump_taxonomy(FIRST), "utf-8")
+    label = settings.label.model_copy(update={"taxonomy": str(tmp_path / "small.yaml")})
+    return settings.model_copy(update={"label": label})
+
+
+def propose(settings: Settings, ds: str, taxonomy: Taxonomy) -> Path:
+    folder = proposal_folder(settings, ds)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "taxonomy.yaml").write_text(dump_taxonomy(taxonomy), "utf-8")
+    return folder / "taxonomy.yaml"
+
+
+def test_an_approved_version_holds_from_its_night_on_and_older_nights_keep_theirs(life: Settings) -> None:
+    propose(life, NIGHT, PROPOSED)
+    version = approve(life, ANA, ds=NIGHT)
+    assert version.approval is not None
+    assert (version.approval.by, version.approval.note, version.approval.proposal) == ("Ana", "looks right", NIGHT)
+    assert approved_taxonomy(life, "2026-11-19").tag_ids == FIRST.tag_ids
+    now = approved_taxonomy(life, NIGHT)
+    assert approved_taxonomy(life, NEXT) == now
+    assert (now.version, now.status) == (2, "approved")
+    assert now.tag_ids == ("maturity", "sell", "move", "help", "gold_bars")
+    assert {t.id for t in now.tags if t.status == "deprecated"} == {"redemption", "fees", "service"}
+    assert {t.status for t in now.tags} == {"approved", "deprecated"}
+    decision = decision_on(life, NIGHT)
+    assert decision is not None and (decision.decision, decision.version) == ("approved", 2)
+
+
+def test_decided_outdated_and_unknown_are_said(life: Settings, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no proposed taxonomy for 2026-11-20"):
+        approve(life, ANA, ds=NIGHT)
+    propose(life, NIGHT, PROPOSED)
+    propose(life, NEXT, PROPOSED)
+    with pytest.raises(InputError, match="--by"):
+        reject(life, Reviewer("  "), NIGHT)
+    reject(life, ANA, NIGHT)
+    assert len(all_versions(life)) == 1
+    for again in (lambda: approve(life, ANA, ds=NIGHT), lambda: reject(life, ANA, NIGHT)):
+        with pytest.raises(InputError, match="was rejected by Ana"):
+            again()
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(dump_taxonomy(PROPOSED), "utf-8")
+    with pytest.raises(InputError, match=r"--file.*--from"):
+        approve(life, ANA, file=mine)
+    approve(life, ANA, file=mine, from_ds=NEXT)
+    with pytest.raises(InputError, match="outdated: it says version 2, and version 2 was approved"):
+        approve(life, ANA, ds=NEXT)
+    mine.write_text(dump_taxonomy(replace(PROPOSED, version=3, tags=FIRST.tags[:1])), "utf-8")
+    with pytest.raises(InputError, match="cannot begin on 2026-11-20"):
+        approve(life, ANA, file=mine, from_ds=NIGHT)
+    with pytest.raises(InputError, match="version 9 does not exist; approved so far: 1, 2"):
+        version_of(life, 9)
+
+
+def test_a_proposal_induced_anew_is_open_again(life: Settings) -> None:
+    propose(life, NIGHT, PROPOSED)
+    reject(life, ANA, NIGHT)
+    propose(life, NIGHT, replace(PROPOSED, tags=PROPOSED.tags[:3]))
+    assert decision_on(life, NIGHT) is None
+    assert approve(life, ANA, ds=NIGHT).taxonomy.tag_ids == ("maturity", "sell", "move")
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ((Tag("maturity", "同名", "甲"), Tag("b", "同名", "乙")), "several tags have the name 同名"),
+        ((Tag("maturity", "甲", "甲", status="deprecated"),), "no tag in use"),
+        ((Tag("b", "乙", "乙", extra={"replaces": ["nobody"]}),), "replaces nobody, which no version had"),
+        ((*FIRST.tags, Tag("b", "乙", "乙", extra={"replaces": ["fees"]})), "replaces fees, which is still in use"),
+        (FIRST.tags, "nothing to approve"),
+    ],
+)
+def test_a_taxonomy_that_breaks_a_rule_is_refused(life: Settings, tags: tuple[Tag, ...], message: str) -> None:
+    propose(life, NIGHT, replace(PROPOSED, tags=tags))
+    with pytest.raises(InputError, match=message):
+        approve(life, ANA, ds=NIGHT)
+    assert len(all_versions(life)) == 1
+
+
+def test_ids_are_never_used_again(life: Settings) -> None:
+    propose(life, NIGHT, replace(PROPOSED, tags=FIRST.tags[:3]))
+    approve(life, ANA, ds=NIGHT)
+    propose(life, NEXT, replace(PROPOSED, version=3, tags=FIRST.tags))
+    with pytest.raises(InputError, match="deprecated earlier are never used again: service"):
+        approve(life, ANA, ds=NEXT)
+
+
+def test_a_part_of_a_proposal_can_be_adopted(life: Settings) -> None:
+    propose(life, NIGHT, PROPOSED)
+    with pytest.raises(InputError, match="neither version has: nonsense"):
+        approve(life, ANA, ds=NIGHT, leave_out=["nonsense"])
+    now = approve(life, ANA, ds=NIGHT, leave_out=["maturity", "gold_bars", "help"]).taxonomy
+    assert now.tag("maturity").name == "到期承接"
+    # The merge was left out, so both of its ancestors stay; the split was adopted.
+    assert set(now.tag_ids) == {"maturity", "sell", "move", "fees", "service"}
+
+
+def test_leaving_out_one_half_of_a_split_keeps_the_other(life: Settings) -> None:
+    assert set(without(FIRST, PROPOSED, ["sell"]).tag_ids) == {"maturity", "move", "help", "gold_bars"}
+    assert "redemption" in without(FIRST, PROPOSED, ["sell", "move"]).tag_ids
+
+
+def test_the_diff_tells_split_and_merge_from_added_and_removed() -> None:
+    diff = diff_taxonomies(FIRST, PROPOSED)
+    assert [t.id for t in diff.added] == ["gold_bars"]
+    assert diff.removed == ()
+    assert [(t.id, [c.id for c in children]) for t, children in diff.split] == [("redemption", ["sell", "move"])]
+    assert [([p.id for p in parents], t.id) for parents, t in diff.merged] == [(["fees", "service"], "help")]
+    page = to_markdown(diff, FIRST, PROPOSED)
+    assert "1 tags added, 0 removed, 1 renamed, 0 redefined, 1 split, 1 merged" in page
+    assert "收费 (fees), 服务 (service) → 咨询" in page
+
+
+def test_gold_of_an_earlier_version_follows_a_merge_and_drops_what_cannot_be_told(
+    life: Settings, tmp_path: Path
+) -> None:
+    propose(life, NIGHT, PROPOSED)
+    now = approve(life, ANA, ds=NIGHT).taxonomy
+    assert current_labels(now, ["fees", "service", "redemption", "maturity"]) == ["help", "maturity"]
+    row = {"conversation_id": "c1", "ds": NIGHT, "split": "train", "labels": ["fees", "redemption"]}
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text(json.dumps(row | {"evidence": {"fees": [0], "redemption": [1]}}), "utf-8")
+    (found,) = read_annotations(gold, now)
+    assert (found["labels"], found["evidence"]) == (["help"], {"help": [0]})
+    gold.write_text(json.dumps(row | {"labels": ["nobody"]}), "utf-8")
+    with pytest.raises(InputError, match="does not have: nobody"):
+        read_annotations(gold, now)
+
+
+def test_deprecated_tags_do_not_change_what_labellers_are_told(life: Settings) -> None:
+    propose(life, NIGHT, replace(PROPOSED, tags=FIRST.tags[:3]))
+    now = approve(life, ANA, ds=NIGHT).taxonomy
+    assert len(now.tags) == 4
+    assert now.content_hash == replace(FIRST, tags=FIRST.tags[:3]).content_hash
