@@ -54,10 +54,10 @@ def topic_tree(centres: FloatArray) -> list[Topic]:
     return found
 
 
-def keyword_topic(keywords: Sequence[str], names: Sequence[str], language: str) -> Naming:
-    """The heading that nobody could name better: what its tags' turns say more often than others, and their names."""
+def keyword_topic(leads: Sequence[str], names: Sequence[str], language: str) -> Naming:
+    """The heading that nobody could name better: `leads`, the strongest keywords of its tags, and their `names`."""
     chinese = language_code(language) == "zh"
-    strongest = list(keywords[:2]) or list(names[:2])
+    strongest = list(dict.fromkeys(leads))[:2] or list(names[:2])
     if chinese:
         return Naming(" / ".join(strongest), "包括：" + "；".join(names))
     return Naming(" / ".join(strongest), "Covers: " + "; ".join(names))

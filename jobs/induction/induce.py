@@ -19,7 +19,6 @@ from jobs.induction.critic import Critic, criticise
 from jobs.induction.features import FloatArray, classifier_features, lexical, views
 from jobs.induction.groups import Topic, centres_of
 from jobs.induction.hierarchy import ask_topics, keyword_topic, topic_tree
-from jobs.induction.keywords import group_keywords
 from jobs.induction.proposal import NO_INTENT, Naming, build_taxonomy, keyword_naming
 from jobs.induction.revise import Draft, Material, name_and_revise
 from jobs.induction.turns import CustomerTurn, customer_turns
@@ -129,13 +128,11 @@ def _headings(
     labels = draft.grouping.labels
     topics = topic_tree(centres_of(labels, material.sentences)[1][: draft.wishes])
     given = ask_topics(asker, topics, namings, material.language, most=most, progress=progress) if asker else {}
-    texts = [turn.core for turn in material.turns]
     found: list[tuple[Topic, Naming]] = []
     for place, topic in enumerate(topics):
-        inside = np.isin(labels, topic.members).astype(int)
-        keywords = group_keywords(texts, inside.tolist())[1]
+        leads = [word for number in topic.members for word in draft.groups[number].keywords[:1]]
         names = [namings[number].name for number in topic.members]
-        found.append((topic, given.get(place) or keyword_topic(keywords, names, material.language)))
+        found.append((topic, given.get(place) or keyword_topic(leads, names, material.language)))
     return found
 
 

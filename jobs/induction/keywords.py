@@ -11,6 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
@@ -24,9 +25,15 @@ _CHINESE_WORDS = """
 有没有 是不是 怎么办 感觉 以为 希望 打算 准备 考虑 就是说 这样 那样 没事 好 大 小 多 少 高 低 长 短 新 老 对 差 快
 慢 早 晚 急 真 假 你好 您好
 """
+_CHINESE_WORDS += """
+差不多 还有 就行 晓得 到时候 看到 得到 有时候 正好 经理 听说 接下来 不准 看着 无所谓 剩下 重新 说个 样办 开个 刚才 上回
+拜拜
+"""
 _CHINESE_LIGHT = frozenset(_CHINESE_WORDS.split())
 # Characters that only function words of written Cantonese hold; jieba takes them for nouns and verbs.
 _CANTONESE = re.compile("[唔嘅咗喺啲嗰咩乜冇係俾畀喎囉㗎嚟咁噉哋佢嘢咪嚿揾晒啱嘥諗]")
+# How people are called: a surname with a familiar word, which redaction leaves where it cannot know it for a name.
+_ADDRESS = re.compile("^(?:[小老][陆何林许孙王张李刘周吴郑赵杨陈黄徐朱马胡郭罗梁宋谢唐]|.[姐哥总])$")
 _NOUN = re.compile(r"^(?:n(?!r)|vn|an|l|i|j|eng)")
 _VERB = re.compile(r"^v(?!n)")
 _ADJECTIVE = re.compile(r"^a(?!n)")
@@ -55,7 +62,7 @@ def _roles(text: str) -> Iterator[tuple[str, str]]:
     for word, flag in tagged(text):
         if _PASSED_OVER.match(flag):
             yield word, "-"
-        elif word in _CHINESE_LIGHT or _CANTONESE.search(word) or word in _ENGLISH_STOP_WORDS:
+        elif word in _CHINESE_LIGHT or _CANTONESE.search(word) or _ADDRESS.match(word) or word in _ENGLISH_STOP_WORDS:
             yield word, ""
         elif _VERB.match(flag):
             yield word, "V"
@@ -65,11 +72,12 @@ def _roles(text: str) -> Iterator[tuple[str, str]]:
             yield word, "N" if _NOUN.match(flag) and any(c.isalpha() for c in word) else ""
 
 
-def content_terms(text: str) -> list[str]:
+@lru_cache(maxsize=32_768)
+def content_terms(text: str) -> tuple[str, ...]:
     """Content words of two letters or characters and more, and pairs such as verb and object.
 
     A Chinese character alone says too little; beside another word it counts. Pairs are joined as the language writes
-    them.
+    them. Kept by text: parts of speech take a millisecond a turn, and groups are described more than once.
     """
     found: list[str] = []
     before, role_before = "", ""
@@ -81,7 +89,7 @@ def content_terms(text: str) -> list[str]:
         if role and role_before and role_before + role in _JOINED:
             found.append(before + ("" if HAN.search(before + word) else " ") + word)
         before, role_before = word, role
-    return found
+    return tuple(found)
 
 
 def group_keywords(texts: Sequence[str], labels: Sequence[int], most: int = 10) -> list[list[str]]:
