@@ -87,8 +87,9 @@ def test_two_groups_that_the_judge_calls_one_wish_become_one_and_no_turn_is_lost
 
 
 def test_a_judge_who_calls_strangers_one_wish_changes_nothing_and_the_record_says_why() -> None:
-    draft, steps = revise(answering(lambda a, b: "one"))
-    assert draft.groups[-1].number == 3
+    draft, steps = revise(answering(lambda a, b: "one"), InduceSettings())
+    assert draft.groups[-1].number == 3 and len(draft.namings) == 4 and not draft.trusted
+    assert {step["step"] for step in steps} == {"name", "pair"}  # and it is not asked for splits
     assert all("do not count" in step["reason"] for step in steps if step["step"] == "pair")
 
 
@@ -253,6 +254,16 @@ def test_the_critic_reads_definitions_only_and_leaves_small_talk_out() -> None:
     assert read is not None and (read.turns, read.agreed, len(fake.requests)) == (2, 2, 2)
     assert read.by.startswith("LLM") and {step["step"] for step in asker.steps} == {"critic"}
     assert criticise(TAXONOMY, [], known, embed, asker=None, most=9) is None
+
+
+def test_a_reader_who_always_gives_the_same_number_does_not_count() -> None:
+    known = embed([*(["red"] * 5), *(["blue"] * 5), *(["green"] * 5)]), np.repeat(np.arange(3), 5)
+    turns = held(*["red", "blue", "green"] * 5)
+    with FakeLlm(reply_json({"tag": 1})) as fake:
+        asker = Asker(profile(fake.base_url), LLM)
+        found = criticise(TAXONOMY, turns, known, embed, asker=asker, most=15)
+    assert found is not None and "no answer of the LLM counted" in found.by and found.agreed == 15
+    assert all("same number" in step["reason"] for step in asker.steps)
 
 
 def test_small_talk_is_told_from_wishes_in_both_languages() -> None:

@@ -28,8 +28,11 @@ from jobs.taxonomy import Tag, Taxonomy
 
 _VOTERS = 9
 _SHORTLIST = 5
+_BY_EMBEDDING = "embedding of the definitions"
 _ANSWER_TOKENS = 16
 _SHOWN_CHARS = (160, 100, 60)
+_ENOUGH_ANSWERS = 10
+_SAME_PLACE = 0.8
 _LEAST_CONFUSED = 2
 _LEAST_SHARE = 0.2
 
@@ -122,15 +125,20 @@ def by_llm(
 ) -> list[int | None]:
     """For each turn the place of the tag the LLM chose by definition, -1 for none, None without a valid answer.
 
-    It chooses among the nearest definitions and the one the data chose, in the order of the taxonomy, so that the
-    order gives nothing away.
+    It chooses among the nearest definitions and the one the data chose, in a random order. A model that gives nearly
+    always the same number does not read: none of its answers counts.
     """
-    lists = [
-        sorted({*np.argsort(-row, kind="stable")[:_SHORTLIST].tolist(), int(own)})
-        for row, own in zip(close, data, strict=True)
-    ]
+    mixer = np.random.default_rng(len(turns))
+    lists: list[list[int]] = []
+    for row, own in zip(close, data, strict=True):
+        few = sorted({*np.argsort(-row, kind="stable")[:_SHORTLIST].tolist(), int(own)})
+        lists.append([few[i] for i in mixer.permutation(len(few)).tolist()])
     questions = [_question(asker, taxonomy, turn, few) for turn, few in zip(turns, lists, strict=True)]
     answers = asker.ask("critic", questions, _schema(_SHORTLIST + 1), _ANSWER_TOKENS, progress)
+    places = Counter(few.index(answer.value) for few, answer in zip(lists, answers, strict=True) if answer.value in few)
+    if len(answers) >= _ENOUGH_ANSWERS and max(places.values(), default=0) >= _SAME_PLACE * len(answers):
+        for answer in answers:
+            answer.reject("nearly always the same number, whatever the question: the answers do not count")
     return [answer.value for answer in answers]
 
 
@@ -188,10 +196,14 @@ def criticise(
         return None
     close = closeness(embed([described(tag) for tag in taxonomy.tags]), rows[about])
     shown, own = [turns[i] for i in about.tolist()], data[about]
+    nearest = close.argmax(axis=1).tolist()
     if asker is None:
-        return compare(taxonomy, shown, own.tolist(), close.argmax(axis=1).tolist(), "embedding of the definitions")
+        return compare(taxonomy, shown, own.tolist(), nearest, _BY_EMBEDDING)
     few = np.unique(np.linspace(0, len(shown) - 1, min(most, len(shown))).round().astype(int)).tolist()
     read = by_llm(asker, taxonomy, [shown[i] for i in few], close[few], own[few], progress=progress)
+    if all(value is None for value in read):
+        by = f"{_BY_EMBEDDING}, for no answer of the LLM counted"
+        return compare(taxonomy, shown, own.tolist(), nearest, by)
     return compare(taxonomy, [shown[i] for i in few], own[few].tolist(), read, f"LLM {asker.profile.served_model_name}")
 
 

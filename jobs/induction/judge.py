@@ -68,20 +68,24 @@ def one_wish(
     *,
     language: str,
     progress: StageProgress | None = None,
-) -> list[Pair]:
-    """The pairs that the judge calls one wish and that the data do not contradict; controls among them are none."""
+) -> tuple[list[Pair], bool]:
+    """The pairs that the judge calls one wish and that the data do not contradict; controls among them are none.
+
+    The second value is false where the judge fell for a control.
+    """
     questions = [_question(asker, pair, groups, namings, language) for pair in pairs]
     answers: list[Answer[bool]] = asker.ask("pair", questions, _SCHEMA, _ANSWER_TOKENS, progress)
     if any(answer.value for pair, answer in zip(pairs, answers, strict=True) if pair.why == CONTROL):
         for answer in answers:
             answer.reject("the judge calls groups that nobody confuses one wish: its answers do not count")
+        return [], False
     found: list[Pair] = []
     for pair, answer in zip(pairs, answers, strict=True):
         if answer.value and pair.affinity < LEAST_AFFINITY:
             answer.reject("the data contradict: hardly any clustering puts the two together")
         elif answer.value:
             found.append(pair)
-    return found
+    return found, True
 
 
 def names_of_halves(

@@ -33,9 +33,13 @@ from jobs.student.training import StageProgress
 _ANSWER_TOKENS = 320
 _SHOWN = ((6, 3), (5, 2), (4, 2), (3, 1), (2, 1))
 _LONGEST_NAME = 60
-# Marks of a model that copies or stutters: sentence marks in a name, a character four times in a row, a phrase twice,
-# counting.
+# Marks of a model that copies or stutters: sentence marks in a name, a name that speaks of its own task, a character
+# four times in a row, a phrase twice, counting.
 _SENTENCE = re.compile(r"[？！。；，…“”‘’{}\[\]?!;:：\"]|\.\.")
+_OWN_TASK = re.compile(
+    r"_|[,'] *$|^(?:the|a) (?:customer|client|group|sentence|message|name|neighbou?r)|^(?:本组|这组|相邻)",
+    re.IGNORECASE,
+)
 _STUTTER = re.compile(r"(\S)\1{3}")
 _PHRASE_TWICE = re.compile(r"(\S.{2,}\S).*\1")
 _COUNTED = re.compile(r"\d{3}")
@@ -45,6 +49,8 @@ _PROBED = 12
 
 # Characters a name, a definition and an item may have: room for a sentence, none for a weak model's ramblings.
 _ROOM = {"zh": (20, 80, 30), "en": (_LONGEST_NAME, 200, 80)}
+# As the prompts ask for it; a model that cannot keep to this has not read the rules.
+_DEFINITION_BEGINS = {"zh": "客户", "en": "the customer"}
 # A run of so many characters (Chinese) or words that stands in the prompt's own rules is an echo of them.
 _ECHO = {"zh": 8, "en": 5}
 
@@ -122,12 +128,19 @@ def checked_name(data: Any, language: str, prompt: str) -> tuple[str, str]:
     name, definition = " ".join(data["name"].split()), " ".join(data["definition"].split())
     if not any(c.isalpha() for c in name) or len(name) > _LONGEST_NAME:
         raise BadAnswerError("schema", f"name must hold letters and have at most {_LONGEST_NAME} characters")
-    if _SENTENCE.search(name) or _PHRASE_TWICE.search(name) or any(_STUTTER.search(t) for t in (name, definition)):
-        raise BadAnswerError("degenerate", "the name is a sentence, or a text repeats itself")
+    if (
+        _SENTENCE.search(name)
+        or _OWN_TASK.search(name)
+        or _PHRASE_TWICE.search(name)
+        or any(_STUTTER.search(t) for t in (name, definition))
+    ):
+        raise BadAnswerError("degenerate", "the name is no name, or a text repeats itself")
     if len(definition) < _SHORTEST_DEFINITION or definition.casefold() == name.casefold():
         raise BadAnswerError("schema", "definition is missing or only repeats the name")
     if (code == "zh") != bool(HAN.search(name)) or (code == "zh") != bool(HAN.search(definition)):
         raise BadAnswerError("language", f"name and definition must be in {language}")
+    if not definition.casefold().startswith(_DEFINITION_BEGINS[code]):
+        raise BadAnswerError("schema", f"the definition must begin with {_DEFINITION_BEGINS[code]!r}")
     if _runs(f"{name} {definition}", code) & _rules(prompt, code):
         raise BadAnswerError("echo", "name or definition repeats the rules of the prompt")
     return name, definition

@@ -36,7 +36,7 @@ class Draft:
     """Groups after revision. The first `wishes` of `groups` become tags, the rest is small talk.
 
     `namings` holds the names that the LLM gave and that counted. `trusted`: the model named at least half of the groups
-    well, so it may be asked for more.
+    well and saw that the control pairs are two wishes, so it may be asked for more.
     """
 
     grouping: Grouping
@@ -125,7 +125,11 @@ def name_and_revise(
     named = sorted(namings)
     pairs = near_pairs(grouping.affinity, named, namings, bounds.pairs)
     controls = far_pairs(grouping.affinity, named, pairs) if pairs else []
-    into = joined(one_wish(asker, [*pairs, *controls], groups, namings, language=material.language, progress=progress))
+    same, sound = one_wish(asker, [*pairs, *controls], groups, namings, language=material.language, progress=progress)
+    if not sound:
+        kept = settle_duplicates(namings, asker)
+        return _draft(material, grouping, grouping.labels, talk, kept)[0]
+    into = joined(same)
     labels = grouping.labels.copy()
     whole = {*talk, *into, *into.values()}
     candidates = split_candidates(labels, material.features, seed, bounds.splits, whole)
