@@ -252,12 +252,13 @@ def evaluate_induction(
     out: Annotated[Path, typer.Option(help="Folder for taxonomy.yaml, assignments.jsonl and induction.json.")],
     llm: Annotated[bool, typer.Option(help="Let the LLM name and define; without it, keywords.")] = True,
     baseline: Annotated[bool, typer.Option(help="The yardstick instead: e5 embeddings and k-means.")] = False,
+    held_out: Annotated[Path | None, typer.Option(help="Conversations to try the tags' definitions on.")] = None,
 ) -> None:
     """Induce tags from customer turns without gold, then compare with turn_labels where there are any."""
     from jobs.evaluation.evaluate_induction import evaluate_induction as run
     from jobs.evaluation.table import induction_table
 
-    result = run(input_file, out, use_llm=llm, settings=load_settings(), baseline=baseline)
+    result = run(input_file, out, use_llm=llm, settings=load_settings(), baseline=baseline, held_out=held_out)
     Console().print(induction_table(result))
 
 

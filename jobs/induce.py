@@ -9,13 +9,18 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from jobs.conversation import Conversation, Turn
 from jobs.errors import GateError
+from jobs.induction.asking import Asker, step_lines
+from jobs.induction.critic import critic_line, critic_yaml
 from jobs.induction.induce import Induced
 from jobs.induction.induce import induce as induce_taxonomy
-from jobs.induction.naming import Namer, trace_lines
 from jobs.llm.profiles import load_profile
 from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
@@ -33,16 +38,32 @@ CODE_VERSION = "2"
 def _sampled(tables: Tables, ds: str) -> list[Conversation]:
     samples = tables.read("samples", ds).select("conversation_id", "conversation_ds")
     texts = tables.read_all("conversations", until=ds).withColumnRenamed("ds", "conversation_ds")
-    rows = texts.join(samples, ["conversation_id", "conversation_ds"]).orderBy("conversation_ds", "conversation_id")
+    rows = texts.join(samples, ["conversation_id", "conversation_ds"])
+    return _conversations(rows.orderBy("conversation_ds", "conversation_id"))
+
+
+def _conversations(rows: DataFrame) -> list[Conversation]:
     return [
         Conversation(row["conversation_id"], tuple(Turn(turn["speaker"], turn["text"]) for turn in row["turns"]))
         for row in rows.select("conversation_id", "turns").toLocalIterator()
     ]
 
 
+def _held_out(tables: Tables, settings: Settings, ds: str) -> list[Conversation]:
+    """Conversations of the sample's window that are not in the sample, drawn by a hash of their ids."""
+    if not settings.induce.held_out:
+        return []
+    first = (date.fromisoformat(ds) - timedelta(days=settings.sample.window_days - 1)).isoformat()
+    window = tables.read_all("conversations", until=ds).where(F.col("ds") >= first)
+    rest = window.join(tables.read("samples", ds).select("conversation_id"), "conversation_id", "left_anti")
+    order = F.xxhash64("conversation_id", F.lit(settings.sample.seed))
+    return _conversations(rest.orderBy(order, "conversation_id").limit(settings.induce.held_out))
+
+
 def _key(conversations: list[Conversation], settings: Settings, use_llm: bool, version: int) -> str:
-    """What decides a proposal: the sample, the seed, the model, what it is told, and the version it would be."""
-    digest = hashlib.sha256(f"{CODE_VERSION} {settings.sample.seed} {use_llm} {version}".encode())
+    """What decides a proposal: its conversations, seed, model, prompts, and the version it would be."""
+    bounds = settings.induce.model_dump_json()
+    digest = hashlib.sha256(f"{CODE_VERSION} {settings.sample.seed} {use_llm} {version} {bounds}".encode())
     for conversation in conversations:
         digest.update(conversation.content_hash.encode())
     if use_llm:
@@ -60,7 +81,11 @@ def _write(folder: Path, induced: Induced) -> None:
         for a in induced.assignments
     ]
     (folder / "assignments.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
-    (folder / "trace.jsonl").write_text(trace_lines(induced.trace), "utf-8")
+    (folder / "llm_steps.jsonl").write_text(step_lines(induced.steps), "utf-8")
+    page = folder / "critic.yaml"
+    page.unlink(missing_ok=True)
+    if induced.critic is not None:
+        page.write_text(critic_yaml(induced.critic, induced.taxonomy), "utf-8")
 
 
 def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: Callable[[str], None] = print) -> str:
@@ -71,9 +96,10 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
         GateError: the sample gave no tag.
         ServerError: the LLM is wanted and does not answer.
     """
-    conversations = _sampled(tables, ds)
+    conversations, held_out = _sampled(tables, ds), _held_out(tables, settings, ds)
     version = latest_version(settings).taxonomy.version + 1
-    folder, key = proposal_folder(settings, ds), _key(conversations, settings, use_llm, version)
+    key = _key([*conversations, *held_out], settings, use_llm, version)
+    folder = proposal_folder(settings, ds)
     stamp = folder / "key"
     if stamp.is_file() and stamp.read_text("utf-8") == key:
         return f"the sample is unchanged, nothing is asked again: {folder / 'taxonomy.yaml'}"
@@ -90,7 +116,9 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
         seed=settings.sample.seed,
         embedder=Embedder(embedding_cache(settings), settings.student.threads),
         # A weak model that fails twice at a name will fail again; the keyword name is there.
-        namer=Namer(load_profile(settings), settings.llm.model_copy(update={"retries": 1})) if use_llm else None,
+        asker=Asker(load_profile(settings), settings.llm.model_copy(update={"retries": 1})) if use_llm else None,
+        bounds=settings.induce,
+        held_out=held_out,
         name=settings.scenario,
         progress=report,
     )
@@ -99,8 +127,10 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
     stamp.unlink(missing_ok=True)
     _write(folder, replace(induced, taxonomy=replace(induced.taxonomy, version=version)))
     stamp.write_text(key, "utf-8")
-    by_llm = sum(bool(entry["accepted"]) for entry in induced.trace)
-    return f"{len(induced.taxonomy.tags)} tags proposed ({by_llm} named by the LLM): {folder / 'taxonomy.yaml'}"
+    found = induced.taxonomy
+    said = f"{len(found.tags)} tags proposed under {len(found.topics)} topics ({induced.named_by_llm} named by the LLM)"
+    tried = f"; {critic_line(induced.critic)}" if induced.critic else ""
+    return f"{said}{tried}: {folder / 'taxonomy.yaml'}"
 
 
 def write_diff(settings: Settings, ds: str) -> Path:

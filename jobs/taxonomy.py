@@ -13,6 +13,7 @@ import yaml
 from jobs.errors import InputError
 
 STATUSES = ("proposed", "approved", "deprecated")
+MOST_LEVELS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,11 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Taxonomy:
-    """A versioned set of tags for one scenario."""
+    """A versioned set of tags for one scenario.
+
+    `topics` are headings over tags (or over other topics): for reading only, no conversation is labelled with one.
+    A tag names the heading above it as its `parent`; with the tags there are at most three levels.
+    """
 
     name: str
     version: int
@@ -57,6 +62,7 @@ class Taxonomy:
     language: str = "zh"
     status: str = "approved"
     borders: tuple[str, ...] = ()
+    topics: tuple[Tag, ...] = ()
 
     @property
     def tag_ids(self) -> tuple[str, ...]:
@@ -95,48 +101,64 @@ def _example(value: Any, where: str) -> Example:
     raise InputError(f"{where}: an example is a text or {{text, conversation_id, turn}}")
 
 
+def _tag(raw: Any, where: str, number: int) -> Tag:
+    known = {"id", "name", "definition", "kind", "parameters", "include", "exclude", "examples", "parent", "status"}
+    place = f"{where}: tag {number}"
+    if not isinstance(raw, dict) or not str(raw.get("id") or "").strip():
+        raise InputError(f"{place} has no id")
+    place = f"{where}: tag {raw['id']}"
+    if not str(raw.get("definition") or raw.get("name") or "").strip():
+        raise InputError(f"{place} has neither name nor definition")
+    status = raw.get("status", "approved")
+    if status not in STATUSES:
+        raise InputError(f"{place}: status {status!r} is not one of {', '.join(STATUSES)}")
+    return Tag(
+        id=str(raw["id"]),
+        name=str(raw.get("name") or raw["id"]),
+        definition=str(raw.get("definition") or raw["name"]),
+        kind=str(raw.get("kind", "intent")),
+        parameters=_texts(raw.get("parameters"), f"{place}: parameters"),
+        include=_texts(raw.get("include"), f"{place}: include"),
+        exclude=_texts(raw.get("exclude"), f"{place}: exclude"),
+        examples=tuple(_example(e, f"{place}: examples") for e in raw.get("examples") or ()),
+        parent=raw.get("parent"),
+        status=status,
+        extra={key: value for key, value in raw.items() if key not in known},
+    )
+
+
+def _check_levels(tags: list[Tag], where: str) -> None:
+    above = {tag.id: tag.parent for tag in tags}
+    for tag in tags:
+        if tag.parent is not None and tag.parent not in above:
+            raise InputError(f"{where}: tag {tag.id}: unknown parent {tag.parent}")
+    for tag in tags:
+        levels, parent = 1, tag.parent
+        while parent is not None and levels <= MOST_LEVELS:
+            levels, parent = levels + 1, above[parent]
+        if levels > MOST_LEVELS:
+            raise InputError(f"{where}: tag {tag.id}: parents go round in a circle or beyond {MOST_LEVELS} levels")
+
+
 def parse_taxonomy(data: Any, where: str) -> Taxonomy:
     """Build a Taxonomy from decoded YAML.
 
     Raises:
-        InputError: naming the tag and what is wrong (missing field, repeated id, unknown parent or status).
+        InputError: naming the tag and what is wrong (missing field, repeated id, unknown parent or status, more than
+            three levels).
     """
     if not isinstance(data, dict) or not isinstance(data.get("tags"), list) or not data["tags"]:
         raise InputError(f"{where}: a taxonomy needs `tags`, a list with at least one tag")
-    known = {"id", "name", "definition", "kind", "parameters", "include", "exclude", "examples", "parent", "status"}
-    tags: list[Tag] = []
-    for number, raw in enumerate(data["tags"], 1):
-        place = f"{where}: tag {number}"
-        if not isinstance(raw, dict) or not str(raw.get("id") or "").strip():
-            raise InputError(f"{place} has no id")
-        place = f"{where}: tag {raw['id']}"
-        if not str(raw.get("definition") or raw.get("name") or "").strip():
-            raise InputError(f"{place} has neither name nor definition")
-        status = raw.get("status", "approved")
-        if status not in STATUSES:
-            raise InputError(f"{place}: status {status!r} is not one of {', '.join(STATUSES)}")
-        tags.append(
-            Tag(
-                id=str(raw["id"]),
-                name=str(raw.get("name") or raw["id"]),
-                definition=str(raw.get("definition") or raw["name"]),
-                kind=str(raw.get("kind", "intent")),
-                parameters=_texts(raw.get("parameters"), f"{place}: parameters"),
-                include=_texts(raw.get("include"), f"{place}: include"),
-                exclude=_texts(raw.get("exclude"), f"{place}: exclude"),
-                examples=tuple(_example(e, f"{place}: examples") for e in raw.get("examples") or ()),
-                parent=raw.get("parent"),
-                status=status,
-                extra={key: value for key, value in raw.items() if key not in known},
-            )
-        )
-    ids = [tag.id for tag in tags]
+    headings = data.get("topics") or []
+    if not isinstance(headings, list):
+        raise InputError(f"{where}: `topics` must be a list")
+    tags = [_tag(raw, where, number) for number, raw in enumerate(data["tags"], 1)]
+    topics = [_tag(raw, f"{where}: topics", number) for number, raw in enumerate(headings, 1)]
+    ids = [tag.id for tag in (*tags, *topics)]
     repeated = sorted({i for i in ids if ids.count(i) > 1})
     if repeated:
         raise InputError(f"{where}: tag ids repeated: {', '.join(repeated)}")
-    for tag in tags:
-        if tag.parent is not None and tag.parent not in ids:
-            raise InputError(f"{where}: tag {tag.id}: unknown parent {tag.parent}")
+    _check_levels([*tags, *topics], where)
     return Taxonomy(
         name=str(data.get("taxonomy", Path(where).stem)),
         version=int(data.get("version", 1)),
@@ -144,6 +166,7 @@ def parse_taxonomy(data: Any, where: str) -> Taxonomy:
         language=str(data.get("language", "zh")),
         status=str(data.get("status", "approved")),
         borders=_texts(data.get("borders"), f"{where}: borders"),
+        topics=tuple(topics),
     )
 
 
@@ -190,8 +213,10 @@ def dump_taxonomy(taxonomy: Taxonomy) -> str:
         "version": taxonomy.version,
         "status": taxonomy.status,
         "language": taxonomy.language,
-        "tags": [_tag_to_dict(tag) for tag in taxonomy.tags],
     }
+    if taxonomy.topics:
+        data["topics"] = [_tag_to_dict(topic) for topic in taxonomy.topics]
+    data["tags"] = [_tag_to_dict(tag) for tag in taxonomy.tags]
     if taxonomy.borders:
         data["borders"] = list(taxonomy.borders)
     return yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=110)

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from jobs.errors import ServerError
 from jobs.evaluation.evaluate_induction import evaluate_induction
 from jobs.induction.induce import Induced, induce
 from jobs.settings import Settings
 from jobs.taxonomy import load_taxonomy
+from tests.fake_llm import FakeLlm, Reply
 
 TEXTS = ["I want to reset my password", "please block my stolen card"]
 
@@ -78,3 +80,25 @@ def test_the_llm_wanted_and_absent_is_an_error_that_says_what_to_do(tmp_path: Pa
     settings = settings.model_copy(update={"llm": llm})
     with pytest.raises(ServerError, match="--no-llm"):
         evaluate_induction(write(tmp_path / "in.jsonl", gold=True), tmp_path / "out", use_llm=True, settings=settings)
+
+
+def test_held_out_conversations_make_no_tag_and_try_the_definitions(tmp_path: Path, settings: Settings) -> None:
+    source, held = write(tmp_path / "in.jsonl", gold=True), tmp_path / "held.jsonl"
+    line = {"conversation_id": "new", "turns": [{"speaker": "customer", "text": "please block my stolen card"}]}
+    held.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    result = evaluate_induction(source, tmp_path / "out", use_llm=False, settings=settings, held_out=held)
+    assert result["held_out_turns"] == 1 and result["turns"] == 20
+    page = yaml.safe_load((tmp_path / "out" / "critic.yaml").read_text("utf-8"))
+    assert page["held_out"] == {"conversations": 1, "turns": 1} and page["agreed"] == result["held_out_agreed"]
+    assert "new" not in (tmp_path / "out" / "assignments.jsonl").read_text("utf-8")
+
+
+def test_every_question_to_the_llm_is_on_record(tmp_path: Path, settings: Settings) -> None:
+    with FakeLlm(Reply("no name"), model="smollm2-135m-instruct") as fake:
+        llm = settings.llm.model_copy(update={"base_url": fake.base_url, "retries": 0})
+        settings = settings.model_copy(update={"llm": llm})
+        out = tmp_path / "out"
+        result = evaluate_induction(write(tmp_path / "in.jsonl", gold=True), out, use_llm=True, settings=settings)
+    steps = [json.loads(step) for step in (out / "llm_steps.jsonl").read_text("utf-8").splitlines()]
+    assert result["named_by_llm"] == 0 and len(fake.requests) == len(steps) == result["tags_proposed"]
+    assert all(step["attempts"][0]["rejected"].startswith("not_json") for step in steps)

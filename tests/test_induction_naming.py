@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from jobs.errors import ServerError
+from jobs.induction.asking import Asker, step_lines
 from jobs.induction.groups import Group
-from jobs.induction.naming import Namer, naming_prompt, parse_naming, trace_lines
+from jobs.induction.naming import name_groups, naming_prompt, parse_naming, settle_duplicates
+from jobs.induction.proposal import Naming, build_taxonomy
 from jobs.induction.turns import CustomerTurn
 from jobs.llm.answers import BadAnswerError
 from jobs.llm.profiles import PROFILES, ServingProfile, read_profile
@@ -50,7 +52,7 @@ def about(body: dict[str, Any]) -> str:
 
 def test_a_group_is_shown_beside_its_neighbour() -> None:
     prompt = naming_prompt(GROUPS[0], [GROUPS[1]], "en", profile())
-    assert prompt.index("new address") < prompt.index("# The group to name: password") < prompt.index("- reset my pass")
+    assert prompt.index("new address") < prompt.index("# The group to name: password") < prompt.index("2. reset my")
 
 
 def test_prompt_shrinks_to_a_small_context_and_messages_stay_on_their_line() -> None:
@@ -72,7 +74,13 @@ def test_prompt_shrinks_to_a_small_context_and_messages_stay_on_their_line() -> 
         ({"name": "Can you reset my password?"}, "degenerate"),
         ({"name": "Password!!!!!!"}, "degenerate"),
         ({"definition": "The customer aaaaaaaaaaaaaaa"}, "degenerate"),
+        ({"name": "Reset password by reset password"}, "degenerate"),
+        ({"name": "reset_password"}, "degenerate"),
+        ({"name": "The group of password messages"}, "degenerate"),
+        ({"definition": "It is about a lost password."}, "schema"),
+        ({"definition": "The customer has a password, so that a new colleague can tell its messages."}, "echo"),
         ({"include": "forgot"}, "schema"),
+        ({"examples": ["1"]}, "schema"),
     ],
 )
 def test_answers_that_do_not_count(change: dict[str, Any], reason: str) -> None:
@@ -90,6 +98,12 @@ def test_chinese_names_are_grounded_by_their_characters() -> None:
         parse_naming(json.dumps(answer | {"name": "预约看房"}), chinese, "zh")
 
 
+def named(fake: FakeLlm, groups: list[Group]) -> tuple[dict[int, Naming], list[dict[str, Any]]]:
+    asker = Asker(profile(fake.base_url), LLM)
+    namings = settle_duplicates(name_groups(asker, groups, groups, "en"), asker)
+    return namings, [json.loads(line) for line in step_lines(asker.steps).splitlines()]
+
+
 def test_names_are_taken_and_every_step_can_be_inspected() -> None:
     moved = GOOD | {"name": "Change the address", "definition": "The customer has moved to another address."}
 
@@ -97,11 +111,10 @@ def test_names_are_taken_and_every_step_can_be_inspected() -> None:
         return reply_json(GOOD if about(body) == "password" else moved)
 
     with FakeLlm(script) as fake:
-        result = Namer(profile(fake.base_url), LLM).name_groups(GROUPS, "en")
-    assert {n: naming.name for n, naming in result.namings.items()} == {0: "Reset a password", 1: "Change the address"}
-    lines = [json.loads(line) for line in trace_lines(result.trace).splitlines()]
-    assert [line["accepted"] for line in lines] == [True, True]
-    assert "I forgot my password" in lines[0]["prompt"] and json.loads(lines[0]["attempts"][0]["answer"]) == GOOD
+        namings, steps = named(fake, GROUPS)
+    assert {n: naming.name for n, naming in namings.items()} == {0: "Reset a password", 1: "Change the address"}
+    assert [step["accepted"] for step in steps] == [True, True]
+    assert "I forgot my password" in steps[0]["prompt"] and json.loads(steps[0]["attempts"][0]["answer"]) == GOOD
 
 
 def test_a_bad_answer_costs_the_name_not_the_group_and_says_why() -> None:
@@ -109,22 +122,38 @@ def test_a_bad_answer_costs_the_name_not_the_group_and_says_why() -> None:
         return reply_json(GOOD) if about(body) == "password" else Reply("Sure! Here is a name.")
 
     with FakeLlm(script) as fake:
-        result = Namer(profile(fake.base_url), LLM).name_groups(GROUPS, "en")
-    assert set(result.namings) == {0}
-    assert not result.trace[1]["accepted"] and "not_json" in result.trace[1]["reason"]
-    assert [a["answer"] for a in result.trace[1]["attempts"]] == ["Sure! Here is a name."] * 2
+        namings, steps = named(fake, GROUPS)
+    assert set(namings) == {0}
+    assert not steps[1]["accepted"] and "not_json" in steps[1]["reason"]
+    assert [a["answer"] for a in steps[1]["attempts"]] == ["Sure! Here is a name."] * 2
+    assert all("not_json" in a["rejected"] for a in steps[1]["attempts"])
 
 
 def test_a_name_already_taken_is_kept_by_the_larger_group() -> None:
     pair = [GROUPS[0], group(1, 0, "login", "my password does not log me in")]
     with FakeLlm(reply_json(GOOD)) as fake:
-        result = Namer(profile(fake.base_url), LLM).name_groups(pair, "en")
-    assert set(result.namings) == {0} and result.trace[1]["reason"].startswith("duplicate")
+        namings, steps = named(fake, pair)
+    assert set(namings) == {0} and steps[-1]["reason"].startswith("duplicate")
+
+
+def test_a_model_that_names_none_of_the_first_groups_is_not_asked_about_the_rest() -> None:
+    many = [group(number, 0, "password", f"reset my password {number}") for number in range(20)]
+    with FakeLlm(Reply("no")) as fake:
+        namings, steps = named(fake, many)
+    assert not namings and len({body["messages"][0]["content"] for body in fake.requests}) == 12
+    assert [step["about"]["group"] for step in steps if "not asked" in step["reason"]] == list(range(12, 20))
+
+
+def test_examples_are_those_the_model_points_to() -> None:
+    naming = parse_naming(json.dumps(GOOD | {"examples": [2, 2, 9]}), GROUPS[0], "en")
+    assert naming.shown == (1,)
+    tag = build_taxonomy([GROUPS[0]], {0: naming}, name="x", language="en").tags[0]
+    assert [(e.text, e.turn) for e in tag.examples] == [("reset my password", 1), ("I forgot my password", 0)]
 
 
 def test_a_server_that_answers_nothing_is_an_error() -> None:
-    with FakeLlm(reply_status(500)) as fake, pytest.raises(ServerError, match="named no group"):
-        Namer(profile(fake.base_url), LLM).name_groups(GROUPS, "en")
+    with FakeLlm(reply_status(500)) as fake, pytest.raises(ServerError, match="answered nothing"):
+        named(fake, GROUPS)
 
 
 @pytest.mark.parametrize("identifier", ["aaaaaaaa", "test123456", "x_1234_y"])

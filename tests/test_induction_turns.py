@@ -22,6 +22,7 @@ def chat(number: int, *texts: str) -> Conversation:
         ("Thank you so much!", ""),
         ("好的，谢谢您！", ""),
         ("[图片]", ""),
+        ("我的[姓名]，[卡号]这张卡要挂失", "我的 ， 这张卡要挂失"),
         ("嗯嗯", ""),
     ],
 )
@@ -54,3 +55,10 @@ def test_where_somebody_chose_the_turns_all_of_them_carry() -> None:
 def test_turn_numbers_count_the_agents_turns_too() -> None:
     talk = Conversation("c", (Turn("agent", "Hello"), Turn("customer", "I lost my card"), Turn("agent", "Oh")))
     assert [(turn.conversation_id, turn.turn) for turn in customer_turns([talk])] == [("c", 1)]
+
+
+def test_whole_chats_that_say_much_still_lose_their_empty_turns_and_pasted_pages() -> None:
+    wishes = ["how do I block my stolen card", "I want to move my savings", "what is the fee for a transfer abroad"]
+    page = "<html><body><center>the gateway did not answer in time</center></body></html>"
+    turns = customer_turns([chat(i, *(f"{w} number {i}" for w in wishes), *wishes, page) for i in range(4)])
+    assert {turn.text for turn in turns if not turn.carries} == {page}

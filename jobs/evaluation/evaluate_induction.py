@@ -14,8 +14,9 @@ from jobs.errors import InputError, ServerError
 from jobs.evaluation.induction_baseline import kmeans_induce
 from jobs.evaluation.induction_metrics import InductionScores, score_induction
 from jobs.evaluation.progress import Bars
+from jobs.induction.asking import Asker, step_lines
+from jobs.induction.critic import critic_yaml
 from jobs.induction.induce import Induced, induce
-from jobs.induction.naming import Namer, trace_lines
 from jobs.llm.profiles import load_profile
 from jobs.llm.server import server_status
 from jobs.privacy.redact import redact_conversation
@@ -24,11 +25,12 @@ from jobs.student.embed import Embedder
 from jobs.students import embedding_cache
 from jobs.taxonomy import dump_taxonomy
 
-FIGURES, ASSIGNMENTS, TAXONOMY, TRACE = (
+FIGURES, ASSIGNMENTS, TAXONOMY, STEPS, CRITIC = (
     "induction.json",
     "assignments.jsonl",
     "taxonomy.yaml",
-    "induction_trace.jsonl",
+    "llm_steps.jsonl",
+    "critic.yaml",
 )
 
 
@@ -48,7 +50,12 @@ def gold_by_turn(conversations: Sequence[Conversation]) -> dict[tuple[str, int],
     return gold
 
 
-def _namer(settings: Settings) -> Namer:
+def _bare(path: Path) -> list[Conversation]:
+    """Conversations as induction may see them: redacted, without gold."""
+    return [replace(redact_conversation(c), labels=None, turn_labels=None) for c in read_conversations(path)]
+
+
+def _asker(settings: Settings) -> Asker:
     """Raises ServerError where the settings' LLM server is not up."""
     status = server_status(settings)
     if status.state != "up":
@@ -56,20 +63,22 @@ def _namer(settings: Settings) -> Namer:
             f"no LLM server at {status.base_url} ({status.detail}): "
             "run `python -m jobs serve up` first, or use --no-llm"
         )
-    return Namer(load_profile(settings), settings.llm)
+    return Asker(load_profile(settings), settings.llm)
 
 
 def _write(out: Path, induced: Induced) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    for name in (FIGURES, TRACE):
+    for name in (FIGURES, STEPS, CRITIC):
         (out / name).unlink(missing_ok=True)
     (out / TAXONOMY).write_text(dump_taxonomy(induced.taxonomy), encoding="utf-8")
     with (out / ASSIGNMENTS).open("w", encoding="utf-8") as lines:
         for entry in induced.assignments:
             line = {"conversation_id": entry.conversation_id, "turn": entry.turn, "tag": entry.tag}
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-    if induced.trace:
-        (out / TRACE).write_text(trace_lines(induced.trace), encoding="utf-8")
+    if induced.steps:
+        (out / STEPS).write_text(step_lines(induced.steps), encoding="utf-8")
+    if induced.critic:
+        (out / CRITIC).write_text(critic_yaml(induced.critic, induced.taxonomy), encoding="utf-8")
 
 
 def _score(induced: Induced, labelled: Sequence[Conversation]) -> InductionScores | None:
@@ -79,13 +88,20 @@ def _score(induced: Induced, labelled: Sequence[Conversation]) -> InductionScore
 
 
 def evaluate_induction(
-    input_file: Path, out: Path, *, use_llm: bool, settings: Settings, baseline: bool = False
+    input_file: Path,
+    out: Path,
+    *,
+    use_llm: bool,
+    settings: Settings,
+    baseline: bool = False,
+    held_out: Path | None = None,
 ) -> dict[str, Any]:
     """Induce tags from INPUT's customer turns and assign every one of them; with gold, compare.
 
     Under `out`: `taxonomy.yaml`, `assignments.jsonl` (every customer turn), `induction.json` where INPUT has gold per
-    turn, `induction_trace.jsonl` where the LLM was asked. Gold is taken off before induction sees the conversations,
-    and read again once the assignments are written. `baseline` is the yardstick, e5 with k-means, instead of our own.
+    turn, `llm_steps.jsonl` where the LLM was asked, `critic.yaml` where conversations are `held_out` to try the
+    definitions on. Gold is taken off before induction sees the conversations, and read again once the assignments are
+    written. `baseline` is the yardstick, e5 with k-means, instead of our own.
 
     Returns:
         What `induction.json` holds; without gold only `tags_found`, `turns`, `seconds` and the LLM's share.
@@ -95,16 +111,24 @@ def evaluate_induction(
         ServerError: the LLM is wanted and does not answer.
     """
     began = time.monotonic()
-    read = read_conversations(input_file)
-    bare = [replace(redact_conversation(c), labels=None, turn_labels=None) for c in read]
-    namer = _namer(settings) if use_llm and not baseline else None
+    bare, held = _bare(input_file), _bare(held_out) if held_out else []
+    asker = _asker(settings) if use_llm and not baseline else None
     embedder = Embedder(embedding_cache(settings), settings.student.threads)
     with Bars() as bars:
         seed, name = settings.sample.seed, input_file.stem
         if baseline:
             induced = kmeans_induce(bare, seed=seed, embedder=embedder, name=name, progress=bars)
         else:
-            induced = induce(bare, seed=seed, embedder=embedder, namer=namer, name=name, progress=bars)
+            induced = induce(
+                bare,
+                seed=seed,
+                embedder=embedder,
+                asker=asker,
+                bounds=settings.induce,
+                held_out=held,
+                name=name,
+                progress=bars,
+            )
     try:
         _write(out, induced)
     except OSError as error:
@@ -113,8 +137,12 @@ def evaluate_induction(
     figures: dict[str, Any] = {"tags_found": len(induced.taxonomy.tags), "turns": len(induced.assignments)}
     if scores is not None:
         figures = scores.to_dict() | {"tags_proposed": len(induced.taxonomy.tags)}
-    if namer is not None:
-        figures["named_by_llm"] = sum(bool(entry["accepted"]) for entry in induced.trace)
+    figures["topics"] = len(induced.taxonomy.topics)
+    if asker is not None:
+        figures["named_by_llm"] = induced.named_by_llm
+    if induced.critic is not None:
+        figures |= {"held_out_turns": induced.critic.turns, "held_out_agreed": induced.critic.agreed}
+        figures["confusable_pairs"] = len(induced.critic.confusions)
     figures["seconds"] = round(time.monotonic() - began, 2)
     if scores is not None:
         (out / FIGURES).write_text(json.dumps(figures, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

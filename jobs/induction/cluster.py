@@ -37,10 +37,15 @@ _SMALLEST_SHARE = 0.006
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """`labels` (n,) from 0 by falling size; `confidence` (n,) in 0..1: votes for the own group less the next best."""
+    """`labels` (n,) from 0 by falling size; `confidence` (n,) in 0..1: votes for the own group less the next best.
+
+    `affinity` (g, g): share of the clusterings that put a turn of one group with a turn of the other, on average; none
+    where nothing was voted.
+    """
 
     labels: IntArray
     confidence: npt.NDArray[np.float64]
+    affinity: npt.NDArray[np.float64] | None = None
 
     @property
     def groups(self) -> int:
@@ -108,10 +113,14 @@ def _settle(votes: npt.NDArray[np.float32], cut: IntArray) -> Grouping:
     labels = pull.argmax(axis=1).astype(np.int64)
     best = np.sort(pull, axis=1)
     confidence = best[:, -1] - (best[:, -2] if best.shape[1] > 1 else 0.0)
-    return Grouping(_by_size(labels), confidence.astype(np.float64))
+    labels = by_size(labels)
+    member = np.eye(int(labels.max()) + 1, dtype=np.float32)[labels]
+    member /= member.sum(axis=0)
+    affinity = (member.T @ votes @ member).astype(np.float64)
+    return Grouping(labels, confidence.astype(np.float64), affinity)
 
 
-def _by_size(labels: IntArray) -> IntArray:
+def by_size(labels: IntArray) -> IntArray:
     """The same groups numbered from 0 by falling size, first seen first among equals."""
     ids, first, sizes = np.unique(labels, return_index=True, return_counts=True)
     order = sorted(range(len(ids)), key=lambda i: (-int(sizes[i]), int(first[i])))

@@ -26,12 +26,12 @@ _HESITATION = re.compile(r"\b(?:um+|uh+|uhm|mhm|hmm|you know,|i mean,)(?:\s*,)?\
 _SENTENCES = re.compile(r"(?<=[.?!])\s+|(?<=[。？！；\n])\s*")
 _HAN_COURTESY = re.compile(
     "(?:您好|你好|哈喽|在吗|在不在|在的|早上好|上午好|中午好|下午好|晚上好|早安|晚安|早啊|谢谢|多谢|感谢|辛苦了?|麻烦(?:您|你)?了?|"
-    "不好意思|打扰了?|请问(?:一下)?|再见|拜拜|好的|好滴|好哒|好吧|好嘞|行的?|可以的?|没问题|没事|不用了?|对的?|是的?|嗯+|哦+|噢+|啊+|"
+    "不好意思|打扰了?|请问(?:一下)?|再见|先这样|挂了|拜拜|好的|好滴|多謝|唔該晒?|唔该晒?|要得|晓得了?|好哒|好吧|好嘞|行的?|可以的?|没问题|没事|不用了?|对的?|是的?|嗯+|哦+|噢+|啊+|"
     "哈+|呵+|收到|知道了|明白了?|了解了?|ok|OK|谢了|客气了?|老师|经理|小姐姐|亲|那个|就是说|这个嘛|您|你|吧|呀|哈|呢|啦|了|哦)"
 )
 _HAN_EDGE = re.compile(f"^(?:{_HAN_COURTESY.pattern}|[\\s，。！？、~…,.!?]+)+")
 _NOT_WORDS = re.compile(r"[^a-z'\-]")
-_PLACEHOLDER = re.compile(r"^\s*[\[【〔<][^\]】〕>]{1,20}[\]】〕>]\s*$")
+_PLACEHOLDER = re.compile(r"^\s*[\[【〔<][^\]】〕>]{1,20}[\]】〕>]\s*$|\[[^\[\]\n]{1,12}\]")
 
 
 def _bare(word: str) -> str:
@@ -53,10 +53,9 @@ def _strip_english(sentence: str) -> str:
 def core(text: str) -> str:
     """`text` without courtesies around and between its sentences; the empty string where nothing is left.
 
-    A placeholder such as `[图片]` or `[Image]` is nothing.
+    A placeholder such as `[图片]`, `[Image]` or what redaction leaves is nothing.
     """
-    if _PLACEHOLDER.match(text):
-        return ""
+    text = _PLACEHOLDER.sub(" ", text)
     kept: list[str] = []
     for sentence in _SENTENCES.split(text):
         if not sentence or not sentence.strip():

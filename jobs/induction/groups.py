@@ -1,4 +1,4 @@
-"""A group as a namer sees it: its keywords, its most typical turns, and the groups closest to it."""
+"""A group as a namer sees it: its keywords, typical turns and the groups closest to it; and headings over groups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.preprocessing import normalize
 
-from jobs.induction.cluster import Grouping
+from jobs.induction.cluster import Grouping, IntArray
 from jobs.induction.features import FloatArray
 from jobs.induction.keywords import group_keywords
 from jobs.induction.turns import CustomerTurn
@@ -28,15 +28,29 @@ class Group:
     neighbours: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A heading over the groups `members`; `parent` is the place of the heading above it, None at the top."""
+
+    members: tuple[int, ...]
+    parent: int | None = None
+
+
+def centres_of(labels: IntArray, sentences: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Unit rows (n, d) of centred `sentences`, and the unit centres (g, d) of the groups in them."""
+    unit = normalize(sentences - sentences.mean(axis=0, keepdims=True))
+    groups = range(int(labels.max()) + 1)
+    return unit, normalize(np.stack([unit[labels == number].mean(axis=0) for number in groups]))
+
+
 def describe(turns: Sequence[CustomerTurn], grouping: Grouping, sentences: FloatArray) -> list[Group]:
     """Describe each group of n turns; `sentences` (n, d) are their embeddings.
 
     Typical is what lies nearest to the group's centre and was placed with confidence; no text is given twice.
     """
     keywords = group_keywords([turn.core for turn in turns], grouping.labels.tolist())
-    unit = normalize(sentences - sentences.mean(axis=0, keepdims=True))
     members = [np.flatnonzero(grouping.labels == number) for number in range(grouping.groups)]
-    centres = normalize(np.stack([unit[rows].mean(axis=0) for rows in members]))
+    unit, centres = centres_of(grouping.labels, sentences)
     closeness = centres @ centres.T
     np.fill_diagonal(closeness, -np.inf)
     groups: list[Group] = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,17 @@ from threadpoolctl import threadpool_limits
 
 from jobs.conversation import Conversation
 from jobs.errors import InputError
+from jobs.induction.asking import Asker
 from jobs.induction.cluster import Grouping, extend, group_turns
+from jobs.induction.critic import Critic, criticise
 from jobs.induction.features import FloatArray, classifier_features, lexical, views
-from jobs.induction.groups import describe
-from jobs.induction.naming import Namer
-from jobs.induction.proposal import NO_INTENT, build_taxonomy, keyword_naming
+from jobs.induction.groups import Topic, centres_of
+from jobs.induction.hierarchy import ask_topics, keyword_topic, topic_tree
+from jobs.induction.proposal import NO_INTENT, Naming, build_taxonomy, keyword_naming
+from jobs.induction.revise import Draft, Material, name_and_revise
 from jobs.induction.turns import CustomerTurn, customer_turns
 from jobs.induction.words import HAN
+from jobs.settings import InduceSettings
 from jobs.student.embed import Embedder
 from jobs.student.training import StageProgress
 from jobs.taxonomy import Taxonomy
@@ -43,11 +47,17 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Induced:
-    """A proposed taxonomy, one assignment a customer turn in order of the input, and what the LLM was asked."""
+    """A proposed taxonomy, one assignment a customer turn in order of the input, and how it came about.
+
+    `steps` is the record of what the LLM was asked, `critic` what held-out conversations say of the definitions,
+    `named_by_llm` how many tags have a name by the LLM.
+    """
 
     taxonomy: Taxonomy
     assignments: tuple[Assignment, ...]
-    trace: tuple[dict[str, Any], ...] = ()
+    steps: tuple[dict[str, Any], ...] = ()
+    critic: Critic | None = None
+    named_by_llm: int = 0
 
 
 def main_language(turns: Sequence[CustomerTurn]) -> str:
@@ -68,10 +78,20 @@ def _embed(turns: Sequence[CustomerTurn], embedder: Embedder, progress: StagePro
     return np.asarray(normalize(both[: len(turns)] + both[len(turns) :]), dtype=np.float32)
 
 
-def _group_all(
-    turns: Sequence[CustomerTurn], seed: int, embedder: Embedder, progress: StageProgress | None
-) -> tuple[Grouping, npt.NDArray[np.int64], FloatArray]:
-    """Groups of all n turns, the rows that voted, and the embeddings of those."""
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """n turns as the grouping sees them; `voters` (v,) are the rows that vote, `sentences` (v, 384) theirs.
+
+    `features` (n, d) are what the classifier reads: of all turns alike, so that it can assign the rest.
+    """
+
+    voters: npt.NDArray[np.int64]
+    sentences: FloatArray
+    words: FloatArray
+    features: FloatArray
+
+
+def _see(turns: Sequence[CustomerTurn], seed: int, embedder: Embedder, progress: StageProgress | None) -> _Seen:
     words = lexical([turn.core for turn in turns], seed)
     count = len(turns)
     everyone = np.arange(count)
@@ -80,21 +100,54 @@ def _group_all(
         voters = np.sort(np.random.default_rng(seed).choice(count, VOTING_TURNS, replace=False))
     embedded = everyone if count <= EMBEDDED_TURNS else voters
     sentences = _embed([turns[i] for i in embedded.tolist()], embedder, progress)
-    voting = sentences[voters] if len(embedded) == count else sentences
+    if len(embedded) < count:
+        return _Seen(voters, sentences, words, words)
+    return _Seen(voters, sentences[voters], words, classifier_features(sentences, words))
 
-    def say(text: str) -> None:
-        if progress:
-            progress(text, 0, 1)
 
-    grouping = group_turns(views(voting, words[voters], seed), seed, say)
-    if len(voters) == count:
-        return grouping, voters, voting
-    others = np.setdiff1d(everyone, voters)
-    features = classifier_features(sentences, words) if len(embedded) == count else words
+def _spread(voted: Grouping, seen: _Seen, seed: int) -> Grouping:
+    """The groups of all turns: of the voters as they are, of the rest by the classifier."""
+    count = len(seen.words)
+    others = np.setdiff1d(np.arange(count), seen.voters)
     labels, confidence = np.zeros(count, dtype=np.int64), np.zeros(count)
-    labels[voters], confidence[voters] = grouping.labels, grouping.confidence
-    labels[others], confidence[others] = extend(grouping, features[voters], features[others], seed)
-    return Grouping(labels, confidence), voters, voting
+    labels[seen.voters], confidence[seen.voters] = voted.labels, voted.confidence
+    labels[others], confidence[others] = extend(voted, seen.features[seen.voters], seen.features[others], seed)
+    return Grouping(labels, confidence)
+
+
+def _headings(
+    draft: Draft,
+    material: Material,
+    namings: Mapping[int, Naming],
+    *,
+    asker: Asker | None,
+    most: int,
+    progress: StageProgress | None,
+) -> list[tuple[Topic, Naming]]:
+    """Headings over the tags with their names, by the LLM where there is one and its name counts."""
+    labels = draft.grouping.labels
+    topics = topic_tree(centres_of(labels, material.sentences)[1][: draft.wishes])
+    given = ask_topics(asker, topics, namings, material.language, most=most, progress=progress) if asker else {}
+    found: list[tuple[Topic, Naming]] = []
+    for place, topic in enumerate(topics):
+        leads = [word for number in topic.members for word in draft.groups[number].keywords[:1]]
+        names = [namings[number].name for number in topic.members]
+        found.append((topic, given.get(place) or keyword_topic(leads, names, material.language)))
+    return found
+
+
+def _assignments(
+    turns: Sequence[CustomerTurn], rows: Sequence[int], grouping: Grouping, taxonomy: Taxonomy
+) -> tuple[Assignment, ...]:
+    """One for each turn; `rows` are the places of those that were grouped. Small talk is `none` like empty turns."""
+    tags, confidence = [NO_INTENT] * len(turns), [1.0] * len(turns)
+    for row, label, sure in zip(rows, grouping.labels.tolist(), grouping.confidence.tolist(), strict=True):
+        if label < len(taxonomy.tags):
+            tags[row], confidence[row] = taxonomy.tags[label].id, round(sure, 4)
+    return tuple(
+        Assignment(turn.conversation_id, turn.turn, tag, sure)
+        for turn, tag, sure in zip(turns, tags, confidence, strict=True)
+    )
 
 
 def induce(
@@ -102,46 +155,58 @@ def induce(
     *,
     seed: int,
     embedder: Embedder,
-    namer: Namer | None = None,
+    asker: Asker | None = None,
+    bounds: InduceSettings | None = None,
+    held_out: Sequence[Conversation] = (),
     language: str | None = None,
     name: str = "induced",
     progress: StageProgress | None = None,
 ) -> Induced:
     """Induce tags from what customers say; labels in the conversations are never looked at.
 
-    The same conversations and seed give the same groups, however many cores the machine has. `namer` None means names
+    The same conversations and seed give the same groups, however many cores the machine has. `asker` None means names
     by keywords; `language` None means the main one of the turns. Turns without a wish are assigned `none` where the
-    input holds whole chats.
+    input holds whole chats. `held_out` conversations make no tag; the critic tries the definitions on them.
 
     Raises:
         InputError: no conversation has a customer turn.
-        ServerError: there is a namer and its server answers nothing.
+        ServerError: there is an asker and its server answers nothing.
     """
     turns = customer_turns(conversations)
     if not turns:
         raise InputError("no conversation has a turn whose speaker is `customer`: there is nothing to induce tags from")
+    bounds = bounds or InduceSettings()
     rows = [i for i, turn in enumerate(turns) if turn.carries]
     carrying = [turns[i] for i in rows]
     language = language or main_language(carrying)
+
+    def say(text: str) -> None:
+        if progress:
+            progress(text, 0, 1)
+
     # Sums of two threads differ in their last bits from those of one, and UMAP makes other groups of that.
     with threadpool_limits(limits=1):
-        grouping, voters, voting = _group_all(carrying, seed, embedder, progress)
-    voted = Grouping(grouping.labels[voters], grouping.confidence[voters])
-    groups = describe([carrying[i] for i in voters.tolist()], voted, voting)
-    namings = {group.number: keyword_naming(group, language) for group in groups}
-    trace: tuple[dict[str, Any], ...] = ()
-    if namer is not None:
-        named = namer.name_groups(groups, language, progress)
-        namings |= named.namings
-        trace = named.trace
-    taxonomy = build_taxonomy(groups, namings, name=name, language=language)
-    tags = [NO_INTENT] * len(turns)
-    confidence = [1.0] * len(turns)
-    for place, row in enumerate(rows):
-        tags[row] = taxonomy.tags[int(grouping.labels[place])].id
-        confidence[row] = round(float(grouping.confidence[place]), 4)
-    assignments = tuple(
-        Assignment(turn.conversation_id, turn.turn, tag, sure)
-        for turn, tag, sure in zip(turns, tags, confidence, strict=True)
+        seen = _see(carrying, seed, embedder, progress)
+        voting = views(seen.sentences, seen.words[seen.voters], seed)
+        grouping = group_turns(voting, seed, say)
+        material = Material([carrying[i] for i in seen.voters.tolist()], seen.sentences, voting[1], language)
+        whole = len(rows) < len(turns)
+        draft = name_and_revise(material, grouping, asker, bounds, whole_chats=whole, seed=seed, progress=progress)
+        spread = _spread(draft.grouping, seen, seed)
+    reader = asker if draft.trusted else None
+    counts = np.bincount(spread.labels, minlength=len(draft.groups)).tolist()
+    groups = [replace(group, size=counts[group.number]) for group in draft.groups[: draft.wishes]]
+    namings = {group.number: keyword_naming(group, language) for group in groups} | draft.namings
+    headings = _headings(draft, material, namings, asker=reader, most=bounds.topics, progress=progress)
+    taxonomy = build_taxonomy(groups, namings, headings, name=name, language=language)
+    critic = criticise(
+        taxonomy,
+        [turn for turn in customer_turns(held_out) if turn.carries],
+        (seen.sentences, draft.grouping.labels),
+        embedder.embed,
+        asker=reader,
+        most=bounds.critic_turns,
+        progress=progress,
     )
-    return Induced(taxonomy, assignments, trace)
+    steps = tuple(asker.steps) if asker else ()
+    return Induced(taxonomy, _assignments(turns, rows, spread, taxonomy), steps, critic, len(draft.namings))

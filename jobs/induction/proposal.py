@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jobs.induction.groups import Group
+from jobs.induction.groups import Group, Topic
 from jobs.taxonomy import Example, Tag, Taxonomy
 
 NO_INTENT = "none"
@@ -19,13 +19,17 @@ _EXAMPLE_CHARS = 300
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """What a person reads of a tag; `slug` is lower-case ASCII, may be empty."""
+    """What a person reads of a tag; `slug` is lower-case ASCII, may be empty.
+
+    `shown` are places among the group's typical turns that show the tag best; none means the most typical ones.
+    """
 
     name: str
     definition: str
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     slug: str = ""
+    shown: tuple[int, ...] = ()
 
 
 def slug(text: str) -> str:
@@ -62,15 +66,42 @@ def tag_ids(groups: Sequence[Group], namings: Sequence[Naming]) -> list[str]:
     return found
 
 
+def _examples(group: Group, naming: Naming) -> tuple[Example, ...]:
+    """Typical turns with where they were said, those first that the namer pointed to."""
+    rest = [place for place in range(len(group.examples)) if place not in naming.shown]
+    turns = [group.examples[place] for place in (*naming.shown, *rest)]
+    return tuple(Example(turn.text[:_EXAMPLE_CHARS], turn.conversation_id, turn.turn) for turn in turns)
+
+
+def _topics(headings: Sequence[tuple[Topic, Naming]], ids: Sequence[str]) -> tuple[tuple[Tag, ...], dict[int, str]]:
+    """The headings as tags, and the id of the lowest heading over each group."""
+    found: list[Tag] = []
+    above: dict[int, str] = {}
+    for topic, naming in headings:
+        body = "\x1f".join(sorted(ids[number] for number in topic.members))
+        digest = hashlib.sha256(body.encode()).hexdigest()
+        parent = found[topic.parent].id if topic.parent is not None else None
+        identifier = f"{naming.slug or slug(naming.name) or 'topic'}_{digest[:8]}"
+        found.append(Tag(identifier, naming.name, naming.definition, kind="topic", parent=parent, status="proposed"))
+        above |= dict.fromkeys(topic.members, identifier)
+    return tuple(found), above
+
+
 def build_taxonomy(
     groups: Sequence[Group],
     namings: Mapping[int, Naming],
+    headings: Sequence[tuple[Topic, Naming]] = (),
     *,
     name: str,
     language: str,
 ) -> Taxonomy:
-    """One proposed tag a group, largest first, each with typical turns and where they were said."""
+    """One proposed tag a group, largest first, each with typical turns and where they were said.
+
+    `headings` stand before the ones under them; their `members` are numbers of groups.
+    """
     chosen = [namings[group.number] for group in groups]
+    ids = tag_ids(groups, chosen)
+    topics, above = _topics(headings, ids)
     tags = tuple(
         Tag(
             id=identifier,
@@ -78,12 +109,11 @@ def build_taxonomy(
             definition=naming.definition,
             include=naming.include,
             exclude=naming.exclude,
-            examples=tuple(
-                Example(turn.text[:_EXAMPLE_CHARS], turn.conversation_id, turn.turn) for turn in group.examples
-            ),
+            examples=_examples(group, naming),
+            parent=above.get(group.number),
             status="proposed",
             extra={"turns": group.size, "keywords": list(group.keywords)},
         )
-        for identifier, group, naming in zip(tag_ids(groups, chosen), groups, chosen, strict=True)
+        for identifier, group, naming in zip(ids, groups, chosen, strict=True)
     )
-    return Taxonomy(name, 1, tags, language=language, status="proposed")
+    return Taxonomy(name, 1, tags, language=language, status="proposed", topics=topics)

@@ -1,8 +1,9 @@
 """Which customer turns may carry a wish.
 
 Whole chats are mostly greetings, thanks, yes and no, names and numbers given on request; a file prepared for
-measuring holds nothing but wishes. Both come in through the same door, so the share of empty turns decides: where it
-is small, somebody has already chosen the turns and all of them count.
+measuring holds nothing but wishes. Both come in through the same door, so what they look like decides: where
+conversations are hardly longer than a turn and few turns are empty, somebody has already chosen the turns and all of
+them count.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from jobs.induction.courtesy import core
 from jobs.induction.words import HAN, words
 
 _CHOSEN_BEFORE = 0.15
+_CHOSEN_TURNS = 2
 _MASS_MESSAGE_SHARE = 0.02
 _MASS_MESSAGE_CHARS = 60
 _FEWEST_CONVERSATIONS = 5
@@ -24,6 +26,8 @@ _QUESTION = re.compile(
     r"[?？]|吗|么\b|怎么|如何|多少|什么|哪|几|能不能|可不可以|想|要|\b(?:how|what|when|where|why|which|who|need|want)\b",
     re.IGNORECASE,
 )
+# Pages of error messages and cells of spreadsheets that got into the chat.
+_MARKUP = re.compile(r"</?(?:html|head|body|table|t[rdh]|div|span|script|center|hr|br|p)\b[^<>]*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ def _mass_messages(conversations: Sequence[Conversation]) -> set[str]:
 def customer_turns(conversations: Sequence[Conversation]) -> list[CustomerTurn]:
     """Every customer turn in order, with whether it may carry a wish.
 
-    Where fewer than 15% of the turns look empty the input was chosen by somebody and all turns carry.
+    Where fewer than 15% of the turns look empty and a conversation has fewer than two customer turns on average the
+    input was chosen by somebody and all turns carry.
     """
     mass = _mass_messages(conversations)
     found: list[CustomerTurn] = []
@@ -68,10 +73,12 @@ def customer_turns(conversations: Sequence[Conversation]) -> list[CustomerTurn]:
         opening = True
         for number, text in conversation.customer_turns:
             rest = core(text)
-            carries = _specific(rest, opening) and text not in mass
+            carries = _specific(rest, opening) and text not in mass and not _MARKUP.search(text)
             opening = opening and not rest
             found.append(CustomerTurn(conversation.conversation_id, number, text, rest or text, carries))
     empty = sum(not turn.carries for turn in found)
-    if empty < _CHOSEN_BEFORE * len(found) or empty == len(found):
+    talking = len({turn.conversation_id for turn in found})
+    chosen = empty < _CHOSEN_BEFORE * len(found) and len(found) < _CHOSEN_TURNS * talking
+    if chosen or empty == len(found):
         return [CustomerTurn(t.conversation_id, t.turn, t.text, t.core, True) for t in found]
     return found

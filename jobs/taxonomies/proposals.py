@@ -29,7 +29,7 @@ class Decision:
 
 
 def proposal_folder(settings: Settings, ds: str) -> Path:
-    """Where a night's proposal lies: taxonomy.yaml, assignments.jsonl, the trace of the LLM's steps, diff.md."""
+    """Where a night's proposal lies: taxonomy.yaml, assignments.jsonl, llm_steps.jsonl, critic.yaml, diff.md."""
     return settings.var_dir / "taxonomies" / check_ds(ds)
 
 
