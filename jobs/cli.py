@@ -116,7 +116,8 @@ def train(ds: Ds) -> None:
         how = "trained" if result.trained else "unchanged"
         _say(
             f"train {ds}: student {result.key} {how} "
-            f"({result.train_conversations} train, {result.calibration_conversations} calibration conversations)"
+            f"({result.train_conversations} train, {result.calibration_conversations} calibration conversations, "
+            f"{result.lessons} lessons of the LLM)"
         )
 
 

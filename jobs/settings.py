@@ -59,9 +59,11 @@ class StorageSettings(_Section):
 
 
 class StudentSettings(_Section):
-    """The cheap labeller."""
+    """The cheap labeller; it learns from `lessons` conversations at most that the LLM labelled with confidence."""
 
     embeddings: bool = True
+    lessons: int = Field(default=1_000, ge=0)
+    lesson_confidence: float = Field(default=0.9, ge=0, le=1)
     seed: int = 17
     threads: int = 2
 

@@ -11,6 +11,7 @@ from jobs.conversation import Conversation, Turn
 from jobs.errors import InputError
 from jobs.settings import StudentSettings
 from jobs.student.embed import Embedder
+from jobs.student.lessons import Lesson
 from jobs.student.model import Student
 from jobs.taxonomy import Tag, Taxonomy
 
@@ -183,3 +184,18 @@ def test_strange_texts_do_not_stop_it() -> None:
     found = fit(chats()).predict(new)
     assert found.decisions.shape == (6, 2)
     assert not found.decisions[0].any()
+
+
+def test_lessons_teach_their_tags_and_calibrate_nothing() -> None:
+    said = [chat("n", ("某某届满呢", ""))]
+    lessons = [Lesson(chat(f"l{i}", (f"{i}号届满呢", "")), {"maturity": True}) for i in range(8)]
+    alone = fit(chats())
+    taught = Student.fit(chats(), TAGS, taxonomy=None, settings=LEXICAL, lessons=lessons)
+    before, after = (student.predict(said).probabilities[0] for student in (alone, taught))
+    assert before[0] < 0.2 < 0.5 < after[0]
+    assert np.isclose(after[1], before[1], atol=0.02)
+    assert alone.key != taught.key
+    with pytest.raises(InputError):
+        Student.fit([], TAGS, taxonomy=None, settings=LEXICAL, lessons=lessons)
+    nothing = Student.fit(chats(), TAGS, taxonomy=None, settings=LEXICAL, lessons=[Lesson(said[0], {"other": True})])
+    assert np.array_equal(nothing.predict(said).probabilities[0], before)

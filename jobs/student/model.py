@@ -16,6 +16,7 @@ from jobs.student import store
 from jobs.student.calibrate import Calibrator, choose_thresholds, fit_calibrator
 from jobs.student.embed import Embedder, model_name
 from jobs.student.features import CONVERSATION_SLOTS, plain_row
+from jobs.student.lessons import Lesson
 from jobs.student.training import StageProgress, fit_views, gold_matrix, training_key, view_scores, with_none
 from jobs.student.views import Examples, View, taxonomy_examples
 from jobs.taxonomy import Taxonomy
@@ -97,11 +98,13 @@ class Student:
         calibration: Sequence[Conversation] | None = None,
         embedder: Embedder | None = None,
         progress: StageProgress | None = None,
+        lessons: Sequence[Lesson] = (),
     ) -> Student:
         """Learn `tags` from the conversations of `train` that have labels (None: nobody looked; empty: no tag).
 
         Where conversations say which turns carry their labels, a second view learns single turns. Probabilities and
         thresholds come from left-out predictions of `train`, together with predictions of `calibration` if given.
+        `lessons`, labels by an LLM, are learned from but calibrate nothing.
         Deterministic for the same data, settings, versions and number of threads.
 
         Raises:
@@ -123,7 +126,7 @@ class Student:
             examples = Examples(examples.texts, with_none(examples.tags))
             names = [*names, ""]
         views, scores = fit_views(
-            labelled, gold, names, examples, settings=settings, embedder=embedder, progress=progress
+            labelled, gold, names, examples, settings=settings, embedder=embedder, progress=progress, lessons=lessons
         )
         truth = gold
         if held:
@@ -139,7 +142,7 @@ class Student:
             views=views,
             calibrator=calibrator,
             thresholds=thresholds,
-            key=training_key(labelled, held, tags, taxonomy, settings),
+            key=training_key(labelled, held, tags, taxonomy, settings, lessons=lessons),
             none_column=none_column,
             left_out={c.content_hash: row for c, row in zip(labelled, honest, strict=False)},
             embedder=embedder,
