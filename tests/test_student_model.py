@@ -150,6 +150,25 @@ def test_one_label_each_means_at_most_one_prediction() -> None:
     assert found.decisions.tolist() == [[False, False], [False, True]]
 
 
+def test_where_no_tag_is_an_answer_the_likeliest_tag_must_be_likelier_than_not() -> None:
+    complaints = ["我要投诉你们", "服务太差了", "电话没人接", "气死我了", "再也不来了"]
+    texts = [(text, tag) for texts, tag in ((MATURITY, "a"), (FEES, "b"), (complaints, "c")) for text in texts]
+    every = [chat(f"s{i}", pair) for i, pair in enumerate(texts * 3)]
+    some = [*every, *(chat(f"t{i}", (text, "")) for i, text in enumerate(TALK * 4))]
+    mixed = [
+        chat(f"m{i}{j}{k}", (MATURITY[i] + FEES[j] + complaints[k], ""))
+        for i in range(5)
+        for j in range(5)
+        for k in range(5)
+    ]
+    tags = ("a", "b", "c")
+    strict, loose = (Student.fit(data, tags, taxonomy=None, settings=LEXICAL).predict(mixed) for data in (some, every))
+    likely = strict.probabilities.max(axis=1) >= 0.5
+    assert 0 < likely.sum() < len(mixed)
+    assert (strict.decisions.any(axis=1) == likely).all()
+    assert (loose.decisions.sum(axis=1) == 1).all()
+
+
 def test_definitions_help_where_gold_is_thin() -> None:
     data = [*chats(), chat("r1", ("我要投诉你们", "complaint")), chat("r2", ("气死我了", "complaint"))]
     taxonomy = Taxonomy(

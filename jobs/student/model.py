@@ -77,7 +77,11 @@ class Student:
 
     @property
     def exclusive(self) -> bool:
-        """Whether training data had at most one tag a conversation, so that at most one is predicted."""
+        """Whether training data had at most one tag a conversation, so that at most one is predicted: the likeliest.
+
+        Where some of the training data had none, it must have a probability of 0.5, near the best cut for F1 (half of
+        the F1 reached: Lipton, Elkan & Naryanaswamy 2014, "Optimal thresholding of classifiers to maximize F1").
+        """
         return self._calibrator.exclusive
 
     @property
@@ -183,8 +187,11 @@ class Student:
         found = self._calibrator.probabilities(scores)
         for row, conversation in enumerate(part if left_out else ()):
             found[row] = self._left_out.get(conversation.content_hash, found[row])
-        best = found == found.max(axis=1, keepdims=True)
-        decided = best if self.exclusive else found >= self._thresholds
+        if self.exclusive:
+            # "No tag" is wider than what TRAIN shows of it: the best tag must be likelier than everything else.
+            decided = (found == found.max(axis=1, keepdims=True)) & (found >= 0.5 * self._none_column)
+        else:
+            decided = found >= self._thresholds
         count = len(self._learnt)
         found, decided = found[:, :count], decided[:, :count]
         silent = np.array([not c.customer_text.strip() for c in part])
