@@ -14,6 +14,7 @@ from rich.console import Console
 from jobs.bench.cli import app as bench_app
 from jobs.errors import DongchaError
 from jobs.evaluation.commands import flips, learning_curve, recovery, split
+from jobs.llm.batch_cli import app as batch_app
 from jobs.llm.cli import app as serve_app
 from jobs.settings import Settings, load_settings
 from jobs.storage import Tables, check_ds
@@ -29,6 +30,7 @@ app = typer.Typer(
     "and for the taxonomy: sample, induce, diff. Each is a pure function of its input tables and --ds.",
 )
 app.add_typer(serve_app, name="serve", rich_help_panel="Around the night")
+app.add_typer(batch_app, name="batch", rich_help_panel="Around the night")
 app.add_typer(taxonomy_app, name="taxonomy", rich_help_panel="The taxonomy")
 app.add_typer(bench_app, name="bench", rich_help_panel="Around the night")
 console = Console(stderr=True)

@@ -16,8 +16,8 @@ from jinja2.sandbox import SandboxedEnvironment
 from jobs.conversation import Conversation
 from jobs.errors import InputError
 from jobs.llm.answers import BadAnswerError, LabelAnswer, parse_answer
-from jobs.llm.client import Failure, LlmClient
 from jobs.llm.confidence import tag_confidence
+from jobs.llm.exchange import Asks, Failure
 from jobs.llm.profiles import ServingProfile
 from jobs.llm.rendering import Rendered, estimate_tokens, passages, render
 from jobs.settings import PROJECT
@@ -147,7 +147,7 @@ class LabelOutcome:
     cut: bool
 
 
-async def _label(client: LlmClient, prompt: LabelPrompt, conversation: Conversation) -> LabelOutcome:
+async def _label(client: Asks, prompt: LabelPrompt, conversation: Conversation) -> LabelOutcome:
     if not conversation.customer_turns:
         nothing = LabelAnswer((), cannot_tell=False)
         return LabelOutcome(conversation.conversation_id, conversation.content_hash, nothing, None, 0, {}, False)
@@ -169,7 +169,7 @@ async def _label(client: LlmClient, prompt: LabelPrompt, conversation: Conversat
 
 
 async def label_conversations(
-    client: LlmClient,
+    client: Asks,
     prompt: LabelPrompt,
     conversations: Sequence[Conversation],
     progress: Callable[[int, int], None] | None = None,
