@@ -44,6 +44,8 @@ def demo(settings: Settings, ds: str) -> None:
     began = time.monotonic()
     # The DAGs start and stop a server of their own; here one server serves both, so theirs must leave it alone.
     os.environ["DONGCHA_LLM__KEEP_SERVER"] = "true"
+    # And nobody sits in front of Airflow's UI.
+    os.environ["DONGCHA_REVIEW__ASK"] = "false"
     _step(1, f"LLM server (profile {settings.llm.profile}) and Airflow")
     _timed("Airflow is prepared", lambda: prepare_airflow(settings))
     with shared_spark(settings):

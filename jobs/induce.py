@@ -26,12 +26,13 @@ from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
 from jobs.student.embed import Embedder
 from jobs.students import embedding_cache
-from jobs.taxonomies.proposals import load_proposal, proposal_folder
+from jobs.taxonomies.align import Alignment, align, in_words, proposal_of
+from jobs.taxonomies.proposals import ALIGNMENT, digest_of, load_proposal, proposal_folder
 from jobs.taxonomies.store import latest_version
-from jobs.taxonomy import dump_taxonomy
-from jobs.taxonomy_diff import diff_taxonomies, to_markdown
+from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy
+from jobs.taxonomy_diff import diff_taxonomies, plain, to_markdown
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Raise it whenever the same sample would give another proposal."""
 
 
@@ -73,9 +74,43 @@ def _key(conversations: list[Conversation], settings: Settings, use_llm: bool, v
     return digest.hexdigest()
 
 
+def _sample_labels(tables: Tables, ds: str, approved: Taxonomy) -> dict[str, list[str]]:
+    """Approved tags of every sampled conversation that was labelled; empty where none of them applies."""
+    samples = tables.read("samples", ds).select("conversation_id", "conversation_ds")
+    key = ["conversation_id", "conversation_ds"]
+    judged = tables.read_all("label_outcomes", until=ds).where(F.col("status") == "labelled").select(*key)
+    found = {row["conversation_id"]: list[str]() for row in judged.join(samples, key).distinct().collect()}
+    given = tables.read_all("labels", until=ds).where(F.col("tag_id").isin(*approved.tag_ids))
+    for row in given.join(samples, key).select("conversation_id", "tag_id").distinct().collect():
+        if row["conversation_id"] in found:
+            found[row["conversation_id"]].append(row["tag_id"])
+    return found
+
+
+def _aligned(tables: Tables, ds: str, folder: Path, approved: Taxonomy, sampled: int) -> Alignment:
+    """The induced taxonomy that lies in `folder` beside the approved one, by the labels there are by now."""
+    members: dict[str, set[str]] = {}
+    for line in (folder / "assignments.jsonl").read_text("utf-8").splitlines():
+        assignment = json.loads(line)
+        members.setdefault(assignment["tag"], set()).add(assignment["conversation_id"])
+    return align(load_taxonomy(folder / "induced.yaml"), members, _sample_labels(tables, ds, approved), sampled)
+
+
+def _propose(folder: Path, approved: Taxonomy, alignment: Alignment) -> None:
+    """Write the proposal, unless an analyst has edited the one that lies there."""
+    page, written = folder / "taxonomy.yaml", folder / "written"
+    if page.is_file() and written.is_file() and written.read_text("utf-8") != digest_of(page):
+        return
+    page.write_text(dump_taxonomy(proposal_of(approved, load_taxonomy(folder / "induced.yaml"), alignment)), "utf-8")
+    written.write_text(digest_of(page), "utf-8")
+    (folder / ALIGNMENT).write_text(json.dumps(alignment.as_dict(), ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+
 def _write(folder: Path, induced: Induced) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "taxonomy.yaml").write_text(dump_taxonomy(induced.taxonomy), "utf-8")
+    for name in ("taxonomy.yaml", "written"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "induced.yaml").write_text(dump_taxonomy(induced.taxonomy), "utf-8")
     lines = [
         json.dumps({"conversation_id": a.conversation_id, "turn": a.turn, "tag": a.tag}, ensure_ascii=False)
         for a in induced.assignments
@@ -97,11 +132,13 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
         ServerError: the LLM is wanted and does not answer.
     """
     conversations, held_out = _sampled(tables, ds), _held_out(tables, settings, ds)
-    version = latest_version(settings).taxonomy.version + 1
+    approved = latest_version(settings).taxonomy
+    version = approved.version + 1
     key = _key([*conversations, *held_out], settings, use_llm, version)
     folder = proposal_folder(settings, ds)
     stamp = folder / "key"
     if stamp.is_file() and stamp.read_text("utf-8") == key:
+        _propose(folder, approved, _aligned(tables, ds, folder, approved, len(conversations)))
         return f"the sample is unchanged, nothing is asked again: {folder / 'taxonomy.yaml'}"
     last = ""
 
@@ -126,9 +163,14 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
         raise GateError(f"induce {ds}: {len(conversations)} conversations gave no tag")
     stamp.unlink(missing_ok=True)
     _write(folder, replace(induced, taxonomy=replace(induced.taxonomy, version=version)))
+    alignment = _aligned(tables, ds, folder, approved, len(conversations))
+    _propose(folder, approved, alignment)
     stamp.write_text(key, "utf-8")
     found = induced.taxonomy
-    said = f"{len(found.tags)} tags proposed under {len(found.topics)} topics ({induced.named_by_llm} named by the LLM)"
+    new = f"{len(alignment.added)} of them new beside {len(approved.tag_ids)} approved ones"
+    said = (
+        f"{len(found.tags)} tags induced under {len(found.topics)} topics, {induced.named_by_llm} named by LLM, {new}"
+    )
     tried = f"; {critic_line(induced.critic)}" if induced.critic else ""
     return f"{said}{tried}: {folder / 'taxonomy.yaml'}"
 
@@ -141,5 +183,10 @@ def write_diff(settings: Settings, ds: str) -> Path:
     """
     approved, proposed = latest_version(settings).taxonomy, load_proposal(settings, ds)
     page = proposal_folder(settings, ds) / "diff.md"
-    page.write_text(to_markdown(diff_taxonomies(approved, proposed), approved, proposed), "utf-8")
+    words = to_markdown(diff_taxonomies(approved, proposed), approved, proposed)
+    counted = page.with_name(ALIGNMENT)
+    if counted.is_file():
+        alignment = Alignment.from_dict(json.loads(counted.read_text("utf-8")))
+        words += "\n" + "\n".join(in_words(alignment, approved, plain)) + "\n"
+    page.write_text(words, "utf-8")
     return page

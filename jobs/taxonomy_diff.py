@@ -97,20 +97,20 @@ def diff_taxonomies(old: Taxonomy, new: Taxonomy) -> TaxonomyDiff:
         tuple((a, b) for a, b in both if a.name != b.name),
         tuple((a, b) for a, b in both if a.definition_hash != b.definition_hash),
         tuple(neighbours),
-        tuple(uncovered) if added else (),
+        tuple(t for t in uncovered if t.id not in after) if added else (),
         split,
         merged,
     )
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text of a chat inside Markdown: no line breaks, no markup, no table cells."""
     flat = " ".join(text.split())
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#!" else c for c in flat)
 
 
 def _names(tags: Sequence[Tag]) -> str:
-    return ", ".join(f"{_plain(t.name)} ({_plain(t.id)})" for t in tags)
+    return ", ".join(f"{plain(t.name)} ({plain(t.id)})" for t in tags)
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
@@ -120,7 +120,7 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
 def to_markdown(diff: TaxonomyDiff, old: Taxonomy, new: Taxonomy) -> str:
     """The diff as a page: what to look at first, then every change."""
     lines = [
-        f"# {_plain(new.name)}: version {new.version} ({new.status}) against version {old.version} ({old.status})",
+        f"# {plain(new.name)}: version {new.version} ({new.status}) against version {old.version} ({old.status})",
         "",
         f"{len(diff.added)} tags added, {len(diff.removed)} removed, {len(diff.renamed)} renamed, "
         f"{len(diff.redefined)} redefined, {len(diff.split)} split, {len(diff.merged)} merged.",
@@ -130,17 +130,17 @@ def to_markdown(diff: TaxonomyDiff, old: Taxonomy, new: Taxonomy) -> str:
         lines += ["## Proposed tags beside the nearest approved one", ""]
         lines += ["| proposed | nearest approved | alike | |", "|---|---|---|---|"]
         for n in sorted(diff.neighbours, key=lambda n: n.similarity):
-            name = f"{_plain(n.proposed.name)} ({_plain(n.proposed.id)})"
-            near = f"{_plain(n.approved.name)} ({_plain(n.approved.id)})"
+            name = f"{plain(n.proposed.name)} ({plain(n.proposed.id)})"
+            near = f"{plain(n.approved.name)} ({plain(n.approved.id)})"
             lines.append(f"| {name} | {near} | {n.similarity:.2f} | {'looks new' if n.looks_new else ''} |")
         lines.append("")
-    lines += _section("Approved tags that nothing proposed is near to", [f"- {_plain(t.name)}" for t in diff.uncovered])
-    lines += _section("Added", [f"- **{_plain(t.name)}**: {_plain(t.definition)}" for t in diff.added])
-    split = [f"- {_plain(t.name)} → {_names(children)}" for t, children in diff.split]
+    lines += _section("Approved tags that nothing proposed is near to", [f"- {plain(t.name)}" for t in diff.uncovered])
+    lines += _section("Added", [f"- **{plain(t.name)}**: {plain(t.definition)}" for t in diff.added])
+    split = [f"- {plain(t.name)} → {_names(children)}" for t, children in diff.split]
     lines += _section("Split", split)
-    lines += _section("Merged", [f"- {_names(parents)} → {_plain(t.name)}" for parents, t in diff.merged])
-    lines += _section("Renamed", [f"- {_plain(a.name)} → {_plain(b.name)}" for a, b in diff.renamed])
-    redefined = [f"- {_plain(b.name)}: {_plain(a.definition)} → {_plain(b.definition)}" for a, b in diff.redefined]
+    lines += _section("Merged", [f"- {_names(parents)} → {plain(t.name)}" for parents, t in diff.merged])
+    lines += _section("Renamed", [f"- {plain(a.name)} → {plain(b.name)}" for a, b in diff.renamed])
+    redefined = [f"- {plain(b.name)}: {plain(a.definition)} → {plain(b.definition)}" for a, b in diff.redefined]
     lines += _section("Redefined: these tags are labelled again", redefined)
-    lines += _section("Not proposed again", [f"- {_plain(t.name)} ({_plain(t.id)})" for t in diff.removed])
+    lines += _section("Not proposed again", [f"- {plain(t.name)} ({plain(t.id)})" for t in diff.removed])
     return "\n".join(lines).rstrip() + "\n"

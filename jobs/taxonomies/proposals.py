@@ -14,6 +14,8 @@ from jobs.storage import check_ds
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
 APPROVED, REJECTED = "approved", "rejected"
+ALIGNMENT = "alignment.json"
+"""Beside a proposal: what was induced, counted against the approved version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Decision:
 
 
 def proposal_folder(settings: Settings, ds: str) -> Path:
-    """Where a night's proposal lies: taxonomy.yaml, assignments.jsonl, llm_steps.jsonl, critic.yaml, diff.md."""
+    """Where a night's proposal lies: taxonomy.yaml is what is proposed, induced.yaml what was found, beside it how."""
     return settings.var_dir / "taxonomies" / check_ds(ds)
 
 

@@ -1,0 +1,168 @@
+"""An induced taxonomy beside the approved one, by the conversations that both tag: what is new, what is known already.
+
+Approving must not throw away what people agreed on. So a proposal holds every approved tag as it is, and adds those
+induced tags that mostly stand for conversations no approved tag explains. What approved tags cover already is reported,
+with a hint where one tag looks like two or two look like one, and left to a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from jobs.taxonomies.lineage import DEPRECATED
+from jobs.taxonomy import Tag, Taxonomy
+
+UNEXPLAINED = 0.5
+"""An induced tag is new where at least this share of its conversations carries no approved tag."""
+
+COVERS = 0.5
+"""An approved tag covers an induced one of whose explained conversations it is on at least this share."""
+
+LEAST_LABELLED = 0.5
+"""With less of the sample labelled than this, nothing can be said about what is explained."""
+
+Members = Mapping[str, Collection[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An induced tag: how many sampled conversations it is on, how many of them carry no approved tag, and which
+    approved tags cover it (id to share of the explained ones)."""
+
+    tag_id: str
+    name: str
+    conversations: int
+    unexplained: int
+    covered_by: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """What induced tags are to the approved ones, counted on the sample; nothing of it is saved as labels.
+
+    `now` counts sampled conversations by approved tag. `known`: enough of the sample was labelled to compare.
+    """
+
+    sampled: int
+    labelled: int
+    untagged: int
+    now: dict[str, int]
+    added: tuple[Group, ...]
+    covered: tuple[Group, ...]
+
+    @property
+    def known(self) -> bool:
+        """Whether enough of the sample has labels."""
+        return self.sampled > 0 and self.labelled >= LEAST_LABELLED * self.sampled
+
+    @property
+    def look_split(self) -> dict[str, list[str]]:
+        """Approved tags that several induced tags fall into, with these."""
+        found: dict[str, list[str]] = {}
+        for group in self.covered:
+            if len(group.covered_by) == 1:
+                found.setdefault(next(iter(group.covered_by)), []).append(group.tag_id)
+        return {tag: ids for tag, ids in found.items() if len(ids) > 1}
+
+    @property
+    def look_merged(self) -> dict[str, list[str]]:
+        """Induced tags that several approved tags cover, with these."""
+        return {group.tag_id: list(group.covered_by) for group in self.covered if len(group.covered_by) > 1}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `alignment.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Alignment:
+        """What `as_dict` gave."""
+        groups = {name: tuple(Group(**group) for group in data[name]) for name in ("added", "covered")}
+        return cls(**{**data, **groups})
+
+
+def _group(tag: Tag, members: Collection[str], labels: Mapping[str, Collection[str]]) -> Group:
+    seen = [conversation for conversation in members if conversation in labels]
+    explained = [conversation for conversation in seen if labels[conversation]]
+    counts: dict[str, int] = {}
+    for conversation in explained:
+        for tag_id in labels[conversation]:
+            counts[tag_id] = counts.get(tag_id, 0) + 1
+    shares = {tag_id: round(count / len(explained), 3) for tag_id, count in counts.items()}
+    covering = dict(sorted(((t, s) for t, s in shares.items() if s >= COVERS), key=lambda item: (-item[1], item[0])))
+    return Group(tag.id, tag.name, len(members), len(seen) - len(explained), covering)
+
+
+def align(induced: Taxonomy, members: Members, labels: Mapping[str, Collection[str]], sampled: int) -> Alignment:
+    """Compare by conversations.
+
+    Args:
+        induced: the induced taxonomy.
+        members: its tags' conversations, by tag.
+        labels: approved tags of each sampled conversation that was labelled; an empty collection: no tag applies.
+        sampled: size of the sample.
+    """
+    now: dict[str, int] = {}
+    for tags in labels.values():
+        for tag_id in tags:
+            now[tag_id] = now.get(tag_id, 0) + 1
+    untagged = sum(not tags for tags in labels.values())
+    bare = Alignment(sampled, len(labels), untagged, dict(sorted(now.items())), (), ())
+    groups = [_group(tag, members.get(tag.id, ()), labels) for tag in induced.tags]
+
+    def new(group: Group) -> bool:
+        judged = sum(conversation in labels for conversation in members.get(group.tag_id, ()))
+        return not bare.known or group.unexplained >= UNEXPLAINED * judged
+
+    added = tuple(group for group in groups if new(group))
+    return replace(bare, added=added, covered=tuple(group for group in groups if group not in added))
+
+
+def proposal_of(approved: Taxonomy, induced: Taxonomy, alignment: Alignment) -> Taxonomy:
+    """Every tag of the approved version as it is, then the new ones; headings over new tags alone are dropped."""
+    wanted = {group.tag_id for group in alignment.added}
+    taken = {tag.id for tag in (*approved.tags, *approved.topics)}
+    new = tuple(replace(tag, parent=None) for tag in induced.tags if tag.id in wanted and tag.id not in taken)
+    in_use = tuple(tag for tag in approved.tags if tag.status != DEPRECATED)
+    version = approved.version + 1
+    return replace(approved, version=version, status="proposed", tags=(*in_use, *new))
+
+
+def in_words(alignment: Alignment, approved: Taxonomy, plain: Callable[[str], str]) -> list[str]:
+    """The alignment as lines of Markdown; `plain` makes text of a chat harmless."""
+    total = alignment.sampled
+    if not alignment.known:
+        return [
+            f"Only {alignment.labelled} of {total} sampled conversations are labelled, too few to say what the "
+            "approved tags explain: every induced tag is shown as added. Run `nightly` for these nights first.",
+            "",
+        ]
+    names = {tag.id: tag.name for tag in approved.tags}
+    rate = alignment.untagged / alignment.labelled
+    lines = [
+        f"Of {alignment.labelled} labelled conversations of the sample, {alignment.untagged} ({rate:.0%}) have no tag.",
+        "",
+    ]
+    if alignment.added:
+        lines += ["## How many conversations would get the added tags", "", "| tag | of them without a tag now |"]
+        lines += ["|---|---|"]
+        lines += [
+            f"| {plain(g.name)}: {g.conversations} of {total} conversations | {g.unexplained} |"
+            for g in alignment.added
+        ]
+        lines.append("")
+    if alignment.covered:
+        lines += ["## Induced groups that approved tags cover already (not proposed)", ""]
+        lines += ["| group | conversations | approved tags |", "|---|---|---|"]
+        for group in alignment.covered:
+            covering = ", ".join(f"{plain(names.get(t, t))} {s:.0%}" for t, s in group.covered_by.items()) or "several"
+            lines.append(f"| {plain(group.name)} | {group.conversations} | {covering} |")
+        lines.append("")
+    called = {group.tag_id: group.name for group in alignment.covered}
+    for tag_id, ids in alignment.look_split.items():
+        lines.append(f"- {plain(names.get(tag_id, tag_id))} may be several: {', '.join(plain(called[i]) for i in ids)}")
+    for tag_id, ids in alignment.look_merged.items():
+        parts = ", ".join(plain(names.get(i, i)) for i in ids)
+        lines.append(f"- {parts} may be one: {plain(called[tag_id])}")
+    return [*lines, ""] if lines[-1] else lines

@@ -1,0 +1,147 @@
+"""An induced taxonomy beside the approved one, and what a person is asked about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from jobs.errors import InputError
+from jobs.settings import ReviewSettings, Settings
+from jobs.taxonomies.align import Alignment, align, in_words, proposal_of
+from jobs.taxonomies.proposals import decision_on, proposal_folder
+from jobs.taxonomies.question import NothingToAsk, decide_as_chosen, question
+from jobs.taxonomies.review import Reviewer
+from jobs.taxonomies.store import approved_taxonomy
+from jobs.taxonomy import Tag, Taxonomy, dump_taxonomy
+from jobs.taxonomy_diff import diff_taxonomies, plain, to_markdown
+
+NIGHT = "2026-11-20"
+ANA = Reviewer("Ana")
+APPROVED = Taxonomy(
+    "small",
+    1,
+    (
+        Tag("maturity", "到期承接", "产品到期要接续。"),
+        Tag("fees", "收费", "问收费。"),
+        Tag("service", "服务", "问服务。"),
+        Tag("gone", "旧", "旧的。", status="deprecated"),
+    ),
+)
+INDUCED = Taxonomy(
+    "small",
+    2,
+    tuple(
+        Tag(i, i.upper(), f"about {i}", parent="top", status="proposed")
+        for i in ("due", "soon", "cost_help", "bars", "maturity")
+    ),
+    topics=(Tag("top", "Top", "all", kind="topic"),),
+)
+LABELS = {str(i): ["maturity"] for i in range(8)} | {str(i): ["fees", "service"] for i in range(8, 12)}
+LABELS |= {str(i): [] for i in range(12, 16)}
+MEMBERS = {
+    "due": ["0", "1", "2", "3"],
+    "soon": ["4", "5", "6", "12"],
+    "cost_help": ["8", "9", "10", "11"],
+    "bars": ["13", "14", "15", "7"],
+    "none": ["1", "2"],
+}
+
+
+@pytest.fixture
+def found() -> Alignment:
+    return align(INDUCED, MEMBERS, LABELS, sampled=16)
+
+
+def test_what_approved_tags_do_not_explain_is_new(found: Alignment) -> None:
+    assert [(group.tag_id, group.conversations, group.unexplained) for group in found.added] == [
+        ("bars", 4, 3),
+        ("maturity", 0, 0),
+    ]
+    assert {group.tag_id: group.covered_by for group in found.covered} == {
+        "due": {"maturity": 1.0},
+        "soon": {"maturity": 1.0},
+        "cost_help": {"fees": 1.0, "service": 1.0},
+    }
+    assert (found.untagged, found.now) == (4, {"fees": 4, "maturity": 8, "service": 4})
+    assert found.look_split == {"maturity": ["due", "soon"]}
+    assert found.look_merged == {"cost_help": ["fees", "service"]}
+    assert Alignment.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
+def test_a_proposal_keeps_every_approved_tag_with_its_id(found: Alignment) -> None:
+    proposal = proposal_of(APPROVED, INDUCED, found)
+    assert proposal.tag_ids == ("maturity", "fees", "service", "bars")  # an id that is taken is not given again
+    assert proposal.tags[:3] == APPROVED.tags[:3]
+    assert (proposal.version, proposal.status, proposal.tags[3].status) == (2, "proposed", "proposed")
+    diff = diff_taxonomies(APPROVED, proposal)
+    assert ([tag.id for tag in diff.added], diff.removed, diff.redefined, diff.uncovered) == (["bars"], (), (), ())
+
+
+def test_in_words_it_counts_conversations_and_hints_at_splits_and_merges(found: Alignment) -> None:
+    text = "\n".join(in_words(found, APPROVED, plain))
+    assert "Of 16 labelled conversations of the sample, 4 (25%) have no tag." in text
+    assert "| BARS: 4 of 16 conversations | 3 |" in text
+    assert "| COST\\_HELP | 4 | 收费 100%, 服务 100% |" in text
+    assert "到期承接 may be several: DUE, SOON" in text and "收费, 服务 may be one: COST\\_HELP" in text
+
+
+def test_without_labels_nothing_is_taken_for_explained() -> None:
+    found = align(INDUCED, MEMBERS, dict(list(LABELS.items())[:7]), sampled=16)
+    assert not found.known and len(found.added) == 5 and not found.covered
+    assert "Only 7 of 16 sampled conversations are labelled" in in_words(found, APPROVED, plain)[0]
+
+
+@pytest.fixture
+def asked(settings: Settings, tmp_path: Path, found: Alignment) -> Settings:
+    (tmp_path / "small.yaml").write_text(dump_taxonomy(APPROVED), "utf-8")
+    label = settings.label.model_copy(update={"taxonomy": str(tmp_path / "small.yaml")})
+    changed = settings.model_copy(update={"label": label})
+    folder = proposal_folder(changed, NIGHT)
+    folder.mkdir(parents=True)
+    proposal = proposal_of(APPROVED, INDUCED, found)
+    (folder / "taxonomy.yaml").write_text(dump_taxonomy(proposal), "utf-8")
+    (folder / "diff.md").write_text(to_markdown(diff_taxonomies(APPROVED, proposal), APPROVED, proposal), "utf-8")
+    return changed
+
+
+def test_the_question_is_the_diff_in_words_until_it_was_decided(asked: Settings) -> None:
+    text = question(asked, NIGHT)
+    assert isinstance(text, str) and "1 tags added" in text and "leave_out" in text
+    nobody = asked.model_copy(update={"review": ReviewSettings(ask=False)})
+    assert isinstance(question(nobody, NIGHT), NothingToAsk)
+    assert "version 2 holds from 2026-11-20" in decide_as_chosen(asked, ANA, NIGHT, "Approve", "")
+    assert approved_taxonomy(asked, NIGHT).tag_ids == ("maturity", "fees", "service", "bars")
+    decided = question(asked, NIGHT)
+    assert isinstance(decided, NothingToAsk) and "approved by Ana already" in decided.why
+
+
+def test_rejecting_leaves_the_version_in_force(asked: Settings) -> None:
+    decide_as_chosen(asked, ANA, NIGHT, "Reject", "")
+    assert approved_taxonomy(asked, NIGHT).version == 1
+    decision = decision_on(asked, NIGHT)
+    assert decision is not None and decision.decision == "rejected"
+
+
+@pytest.mark.parametrize(("choice", "leave_out", "says"), [("Yes", "", "must be Approve"), ("Approve", "x,bars", "x")])
+def test_an_answer_that_makes_no_sense_changes_nothing(asked: Settings, choice: str, leave_out: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        decide_as_chosen(asked, ANA, NIGHT, choice, leave_out)
+    assert approved_taxonomy(asked, NIGHT).version == 1
+
+
+def test_the_commands_that_airflow_runs(asked: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.taxonomies.cli.load_settings", lambda: asked)
+    run = CliRunner().invoke
+    shown = run(app, ["taxonomy", "ask", "--ds", NIGHT])
+    assert shown.exit_code == 0 and len(shown.stdout.strip().splitlines()) == 1
+    assert json.loads(shown.stdout) == question(asked, NIGHT)
+    answer = {"DONGCHA_REVIEW_CHOICE": "Approve", "DONGCHA_REVIEW_BY": "Ana", "DONGCHA_REVIEW_NOTE": "$(id) `x`"}
+    done = run(app, ["taxonomy", "decide", "--ds", NIGHT], env=answer)
+    assert done.exit_code == 0, done.output
+    decision = decision_on(asked, NIGHT)
+    assert decision is not None and (decision.by, decision.note) == ("Ana", "$(id) `x`")
+    assert run(app, ["taxonomy", "ask", "--ds", NIGHT]).exit_code == 99
