@@ -46,15 +46,22 @@ _OUTAGES = (FailureKind.UNREACHABLE, FailureKind.TIMEOUT, FailureKind.OVERLOADED
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request came to nothing after all its attempts; holds no word of the chat."""
+    """Why a request came to nothing after all its attempts; holds no word of the chat.
+
+    `reason`: of a bad answer, BadAnswerError's word for it.
+    """
 
     kind: FailureKind
     detail: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LlmResult(Generic[T]):
-    """A parsed answer, or a failure. `token_logprobs` are (token text, natural log-probability) of the answer."""
+    """A parsed answer, or a failure; `text` is what the model said, of bad answers the last one.
+
+    `token_logprobs` are (token text, natural log-probability) of the answer.
+    """
 
     value: T | None
     failure: Failure | None
@@ -168,7 +175,7 @@ class LlmClient:
         """
         request = self._request(messages, schema, schema_name, max_tokens or self.profile.max_output_tokens)
         failure = Failure(FailureKind.UNREACHABLE, "never sent")
-        bad_answers = attempts = 0
+        bad_answers, attempts, reply = 0, 0, ""
         async with self._slots:
             while attempts <= self._llm.retries:
                 if self._failed_in_a_row >= _OUTAGE_AFTER:
@@ -181,7 +188,7 @@ class LlmClient:
                 except BadAnswerError as error:
                     bad_answers += 1
                     self._failed_in_a_row = 0
-                    failure = Failure(FailureKind.BAD_ANSWER, str(error))
+                    failure, reply = Failure(FailureKind.BAD_ANSWER, str(error), error.reason), error.reply
                 except _RetryableError as error:
                     failure = error.failure
                     if attempts <= self._llm.retries:
@@ -192,7 +199,7 @@ class LlmClient:
         self.usage.failures += 1
         if failure.kind in _OUTAGES:
             self._failed_in_a_row += 1
-        return LlmResult(None, failure, attempts)
+        return LlmResult(None, failure, attempts, reply)
 
     def _pause(self, attempt: int, wanted: float | None) -> float:
         """Seconds before the next attempt: doubled each time, half of it random; a server's Retry-After is kept."""
@@ -251,8 +258,12 @@ class LlmClient:
         choice = completion.choices[0]
         text = choice.message.content or ""
         if choice.finish_reason == "length":
-            raise BadAnswerError("truncated", "the answer ran into the token limit")
-        value = parse(text)
+            raise BadAnswerError("truncated", "the answer ran into the token limit", text)
+        try:
+            value = parse(text)
+        except BadAnswerError as error:
+            error.reply = text
+            raise
         self._failed_in_a_row = 0
         self.usage.answers += 1
         tokens = (choice.logprobs.content or []) if choice.logprobs is not None else []
