@@ -47,11 +47,15 @@ test: setup ## Set up, check style and types, run all tests
 	$(RUN) -m pytest -n 2 --dist loadfile
 
 BENCH_CHATS := --input samples/chats/2026-11-20/wecom.jsonl --limit 32
+BENCH_GOLD := --train var/bench/gold/train.jsonl --test var/bench/gold/test.jsonl
 .PHONY: bench
-bench: setup ## Client against the limit, and cost against the naive way (after `make demo`; takes minutes)
+bench: setup ## Client, naive way, student (after `make demo`; takes a quarter of an hour)
+	$(RUN) -m jobs export-gold --ds 2026-11-20 --out var/bench/gold/all.jsonl
+	$(RUN) -m jobs split --input var/bench/gold/all.jsonl --out var/bench/gold --train train,calibration --test test
+	$(RUN) -m jobs bench student $(BENCH_GOLD)
 	$(RUN) -m jobs serve up
 	$(RUN) -m jobs bench client $(BENCH_CHATS) --tokenizer var/models/smollm2-135m
-	$(RUN) -m jobs bench naive $(BENCH_CHATS) --ds 2026-11-20
+	$(RUN) -m jobs bench naive $(BENCH_GOLD) --taxonomy taxonomies/wealth-advisory.yaml
 	$(RUN) -m jobs serve down
 
 .PHONY: test-fast

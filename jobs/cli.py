@@ -13,6 +13,7 @@ from jobs.bench.cli import app as bench_app
 from jobs.errors import DongchaError
 from jobs.evaluation.commands import flips, learning_curve, recovery, split
 from jobs.labelling.commands import app as dead_letters_app
+from jobs.llm.batch_cli import app as batch_app
 from jobs.llm.cli import app as serve_app
 from jobs.opening import open_tables as _tables
 from jobs.settings import load_settings
@@ -29,6 +30,7 @@ app = typer.Typer(
     "and for the taxonomy: sample, induce, diff. Each is a pure function of its input tables and --ds.",
 )
 app.add_typer(serve_app, name="serve", rich_help_panel="Around the night")
+app.add_typer(batch_app, name="batch", rich_help_panel="Around the night")
 app.add_typer(taxonomy_app, name="taxonomy", rich_help_panel="The taxonomy")
 app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="The night")
 app.add_typer(bench_app, name="bench", rich_help_panel="Around the night")
@@ -104,7 +106,8 @@ def train(ds: Ds) -> None:
         how = "trained" if result.trained else "unchanged"
         _say(
             f"train {ds}: student {result.key} {how} "
-            f"({result.train_conversations} train, {result.calibration_conversations} calibration conversations)"
+            f"({result.train_conversations} train, {result.calibration_conversations} calibration conversations, "
+            f"{result.lessons} lessons of the LLM)"
         )
 
 

@@ -59,9 +59,11 @@ class StorageSettings(_Section):
 
 
 class StudentSettings(_Section):
-    """The cheap labeller."""
+    """The cheap labeller; it learns from `lessons` conversations at most that the LLM labelled with confidence."""
 
     embeddings: bool = True
+    lessons: int = Field(default=1_000, ge=0)
+    lesson_confidence: float = Field(default=0.9, ge=0, le=1)
     seed: int = 17
     threads: int = 2
 
@@ -72,8 +74,13 @@ class LlmSettings(_Section):
     `in_flight` requests at most are shared out among `tasks` Spark tasks that ask at the same time.
     `base_url` and `model` replace the profile's address and served model name (profile `endpoint` needs the first);
     several addresses are several servers of the same model.
+
+    `mode` says how it is reached: a `server`; `batch`, where `label` runs `vllm run-batch` over files of requests, at
+    most `batch_size` for one start of the engine; or `files`, where it leaves them for somebody else to run.
     """
 
+    mode: Literal["server", "batch", "files"] = "server"
+    batch_size: int = Field(default=5_000, ge=1)
     profile: str = "cpu-smollm2"
     base_url: str | tuple[str, ...] | None = None
     model: str | None = None

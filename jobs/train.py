@@ -1,4 +1,6 @@
-"""Stage train: the student learns from gold; the same gold, taxonomy and settings train nothing anew.
+"""Stage train: the student learns from gold and from what a trusted LLM said on earlier nights.
+
+The same gold, answers, taxonomy and settings train nothing anew.
 
 Calibration gold is learned from too: probabilities, thresholds and the comparison with the LLM use predictions that
 leave the conversation out. On the sample chats that is worth three points of F1 over keeping it apart.
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from jobs.errors import InputError
 from jobs.gold_reader import gold_conversations
+from jobs.labelling.lessons import llm_lessons
 from jobs.settings import Settings
 from jobs.storage import Tables
 from jobs.student.embed import Embedder
@@ -31,6 +34,7 @@ class TrainResult:
     trained: bool
     train_conversations: int
     calibration_conversations: int
+    lessons: int
 
 
 def train(tables: Tables, settings: Settings, ds: str, say: Callable[[str], None] = print) -> TrainResult:
@@ -45,7 +49,8 @@ def train(tables: Tables, settings: Settings, ds: str, say: Callable[[str], None
     calibration = [c for c in gold if c.split == "calibration"]
     if not fit or not calibration:
         raise InputError(f"gold of {ds} has {len(fit)} train and {len(calibration)} calibration conversations")
-    key = training_key(fit + calibration, (), taxonomy.tag_ids, taxonomy, settings.student)[:16]
+    lessons = llm_lessons(tables, settings, ds, taxonomy)
+    key = training_key(fit + calibration, (), taxonomy.tag_ids, taxonomy, settings.student, lessons=lessons)[:16]
     folder = student_folder(settings, key)
     trained = not (folder / MANIFEST).is_file()
     if trained:
@@ -56,10 +61,11 @@ def train(tables: Tables, settings: Settings, ds: str, say: Callable[[str], None
             settings=settings.student,
             embedder=Embedder(embedding_cache(settings), settings.student.threads),
             progress=_lines(say),
+            lessons=lessons,
         )
         student.save(folder)
     assign_student(settings, ds, key)
-    return TrainResult(key, folder, trained, len(fit), len(calibration))
+    return TrainResult(key, folder, trained, len(fit), len(calibration), len(lessons))
 
 
 def _lines(say: Callable[[str], None]) -> Callable[[str, int, int], None]:

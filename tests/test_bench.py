@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
 from jobs.bench import measure as measuring
-from jobs.bench.measure import measure, salted, save
+from jobs.bench import naive
+from jobs.bench.measure import Measured, measure, salted, save
+from jobs.bench.naive import bench_naive, tags_in_text
+from jobs.bench.student import bench_student
+from jobs.conversation import Conversation, Turn
 from jobs.errors import ServerError
+from jobs.evaluation.job import Job
 from jobs.llm.profiles import PROFILES, ServingProfile, read_profile
 from jobs.settings import Settings
+from jobs.student.embed import Embedder
 from tests.fake_llm import FakeLlm, reply_json
 
 NAMES = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:prefix_cache_hits_total")
@@ -47,3 +54,61 @@ def test_every_run_has_a_prefix_cache_of_its_own() -> None:
 def test_results_say_what_they_were_measured_on(settings: Settings) -> None:
     saved = json.loads(save(settings, "x", PROFILE, {"ratio": 0.5}).read_text("utf-8"))
     assert saved["ratio"] == 0.5 and saved["model"] == "smollm2-135m-instruct" and "cores" in saved["machine"]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('Sure! {"tags": ["b", "x"], "note": 1} as asked', [False, True]),
+        ('{"tags": [{"tag": "a", "turns": [0]}, {"tag": "b"}]}', [True, True]),
+        ('{"tags": "a"}', [False, False]),
+        ('{"tags": [["a"], 3, {"tags": "a"}]}', [False, False]),
+        ('{"tags": ["a"', [False, False]),
+        ("the tags are a and b", [False, False]),
+    ],
+)
+def test_what_a_free_answer_names(text: str, named: list[bool]) -> None:
+    assert tags_in_text(text, ["a", "b"]) == named
+
+
+def _chat(number: int, tag: str) -> Conversation:
+    said = {"fees": "申购费怎么收", "maturity": "理财到期了转到哪里"}[tag]
+    return Conversation(str(number), (Turn("customer", f"{said}{number}"),), labels=(tag,))
+
+
+def test_naive_asks_about_everything_and_the_cascade_about_what_is_unsure(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = [_chat(i, ("fees", "maturity")[i % 2]) for i in range(40)]
+    gold = [_chat(100 + i, ("fees", "maturity")[i % 2]) for i in range(6)]
+    test = [Conversation(chat.conversation_id, chat.turns) for chat in gold]
+
+    def counted(profile: ServingProfile, run: Callable[[], None]) -> Measured:
+        before = len(fake.requests)
+        run()
+        return Measured(1.0, len(fake.requests) - before, 0, 0, 0.0)
+
+    monkeypatch.setattr(naive, "measure", counted)
+    with FakeLlm(reply_json({"tags": [], "cannot_tell": False})) as fake:
+        llm = settings.llm.model_copy(update={"base_url": fake.base_url, "model": fake.model})
+        student = settings.student.model_copy(update={"embeddings": False})
+        chosen = settings.model_copy(update={"llm": llm, "student": student})
+        job = Job(train, test, ("fees", "maturity"), None, chosen, Embedder(), lambda *_: None)
+        result, path = bench_naive(job, gold)
+    runs = result["runs"]
+    assert runs["naive"]["computed_tokens"] == runs["prompt"]["computed_tokens"] == 6
+    assert runs["learn"]["computed_tokens"] == 10  # the quarter of TRAIN that is held out
+    assert runs["cascade"]["computed_tokens"] == 0  # an LLM that finds nothing is trusted with nothing
+    assert (runs["naive"]["f1"], runs["cascade"]["f1"]) == (0.0, 1.0)
+    assert result["times_fewer_computed_tokens"]["cascade"] is None
+    assert result["times_fewer_computed_tokens"]["cascade_with_learning"] == 0.6
+    assert json.loads(path.read_text("utf-8"))["tags_decided_by_llm"] == 0
+
+
+def test_student_rates_are_of_the_test_file(settings: Settings) -> None:
+    train = [_chat(i, ("fees", "maturity")[i % 2]) for i in range(24)]
+    result, _ = bench_student(settings, train, train[:5])
+    assert result["test"] == 5
+    cached, fresh = result["with_cached_embeddings"], result["with_embeddings"]
+    assert np.isclose(cached["conversations_per_second"] * cached["seconds"], 5)
+    assert cached["seconds"] < fresh["seconds"]

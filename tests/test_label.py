@@ -312,3 +312,18 @@ def test_the_plan_asks_nothing_and_comes_true(tables: Tables, night: Settings) -
         assert saved["forecast"]["requests"] == 2 and saved["rates"]["nights"] == [SECOND]
         paid = len(fake.requests)
         assert run(tables, night, THIRD, fake.base_url).llm_requests == len(fake.requests) - paid == 2
+
+
+def test_the_student_learns_what_a_trusted_llm_said_on_earlier_nights(tables: Tables, night: Settings) -> None:
+    with FakeLlm(oracle) as fake:
+        assert run(tables, night, SECOND, fake.base_url).llm_tags == ("maturity", "redemption")
+        gold(tables, night, THIRD)
+        taught = train(tables, at(night, fake.base_url), THIRD, say=lambda text: None)
+        again = train(tables, at(night, fake.base_url), THIRD, say=lambda text: None)
+        replay = train(tables, at(night, fake.base_url), SECOND, say=lambda text: None)
+    assert (taught.lessons, taught.trained) == (5, True)  # the night's five; gold was asked about too and is none
+    assert (again.lessons, again.trained, again.key) == (5, False, taught.key)
+    assert (replay.lessons, replay.trained) == (0, False)  # its own answers come after its training
+    other = at(night, "http://127.0.0.1:9/v1")
+    other = other.model_copy(update={"llm": other.llm.model_copy(update={"model": "another"})})
+    assert train(tables, other, THIRD, say=lambda text: None).lessons == 0  # not its answers

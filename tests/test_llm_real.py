@@ -13,10 +13,12 @@ import pytest
 
 from jobs.conversation import Conversation, Turn
 from jobs.llm.answers import decode_json
-from jobs.llm.client import LlmClient, LlmUsage
+from jobs.llm.client import FailureKind, LlmClient, LlmUsage
 from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
+from jobs.llm.offline import OfflineClient, OfflineFolder
 from jobs.llm.probe import read_metrics
 from jobs.llm.profiles import load_profile
+from jobs.llm.run_batch import run_batch
 from jobs.llm.server import running_server, server_status
 from jobs.llm.weights import LLM_VENV
 from jobs.settings import PROJECT, LlmSettings, Settings
@@ -107,3 +109,26 @@ def test_structured_outputs_bind_the_model(live: Settings) -> None:
     value = asyncio.run(run())
     jsonschema.validate(value, schema)
     assert set(json.loads(json.dumps(value))) == {"colour", "count"}
+
+
+def test_run_batch_answers_as_the_server_does(live: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Greedy decoding: the same prompts in a file, answered by an engine of their own, get the same answers."""
+    said = ("月底那笔理财到期了，还有合适的吗", "想给孩子存学费", "app登不上去", "哈哈")
+    profile = load_profile(live)
+    prompt = LabelPrompt(load_taxonomy(PROJECT / "taxonomies" / "wealth-advisory.yaml"), profile)
+    folder = OfflineFolder(tmp_path, profile.served_model_name)
+
+    async def label(client: LlmClient | OfflineClient) -> list[LabelOutcome]:
+        async with client:
+            return await label_conversations(client, prompt, [chat(i, text) for i, text in enumerate(said)])
+
+    waiting = asyncio.run(label(OfflineClient(profile, folder, 0)))
+    assert [o.failure.kind for o in waiting if o.failure] == [FailureKind.DEFERRED] * len(said)
+    monkeypatch.setattr("jobs.llm.run_batch.offline_folder", lambda *_: folder)
+    assert run_batch(live, "2026-11-20", most=100, say=print).open == 0
+    offline, online = (
+        asyncio.run(label(OfflineClient(profile, folder, 0))),
+        asyncio.run(label(LlmClient(profile, live.llm))),
+    )
+    assert all(outcome.answer is not None for outcome in offline)
+    assert [outcome.answer for outcome in offline] == [outcome.answer for outcome in online]

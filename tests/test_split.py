@@ -65,3 +65,12 @@ def test_a_seeded_draw_is_the_same_twice_and_loses_nothing(labelled: Path, tmp_p
 def test_what_cannot_be_split_is_said(labelled: Path, tmp_path: Path, options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         split_file(labelled, tmp_path, **options)
+
+
+def test_a_limit_draws_from_test_alone(labelled: Path, tmp_path: Path) -> None:
+    found = split_file(labelled, tmp_path, train=["fold[13579]"], test=["fold[02468]"], limit=3, seed=1)
+    assert found == SplitCounts(5, 3)
+    drawn = ids(tmp_path / "test.jsonl")
+    assert set(drawn) < set("02468") and drawn == sorted(drawn)
+    split_file(labelled, tmp_path, train=["fold[13579]"], test=["fold[02468]"], limit=3, seed=1)
+    assert ids(tmp_path / "test.jsonl") == drawn

@@ -11,6 +11,7 @@ from jobs.conversation import Conversation, Turn
 from jobs.errors import InputError
 from jobs.settings import StudentSettings
 from jobs.student.embed import Embedder
+from jobs.student.lessons import Lesson
 from jobs.student.model import Student
 from jobs.taxonomy import Tag, Taxonomy
 
@@ -149,6 +150,25 @@ def test_one_label_each_means_at_most_one_prediction() -> None:
     assert found.decisions.tolist() == [[False, False], [False, True]]
 
 
+def test_where_no_tag_is_an_answer_the_likeliest_tag_must_be_likelier_than_not() -> None:
+    complaints = ["我要投诉你们", "服务太差了", "电话没人接", "气死我了", "再也不来了"]
+    texts = [(text, tag) for texts, tag in ((MATURITY, "a"), (FEES, "b"), (complaints, "c")) for text in texts]
+    every = [chat(f"s{i}", pair) for i, pair in enumerate(texts * 3)]
+    some = [*every, *(chat(f"t{i}", (text, "")) for i, text in enumerate(TALK * 4))]
+    mixed = [
+        chat(f"m{i}{j}{k}", (MATURITY[i] + FEES[j] + complaints[k], ""))
+        for i in range(5)
+        for j in range(5)
+        for k in range(5)
+    ]
+    tags = ("a", "b", "c")
+    strict, loose = (Student.fit(data, tags, taxonomy=None, settings=LEXICAL).predict(mixed) for data in (some, every))
+    likely = strict.probabilities.max(axis=1) >= 0.5
+    assert 0 < likely.sum() < len(mixed)
+    assert (strict.decisions.any(axis=1) == likely).all()
+    assert (loose.decisions.sum(axis=1) == 1).all()
+
+
 def test_definitions_help_where_gold_is_thin() -> None:
     data = [*chats(), chat("r1", ("我要投诉你们", "complaint")), chat("r2", ("气死我了", "complaint"))]
     taxonomy = Taxonomy(
@@ -183,3 +203,18 @@ def test_strange_texts_do_not_stop_it() -> None:
     found = fit(chats()).predict(new)
     assert found.decisions.shape == (6, 2)
     assert not found.decisions[0].any()
+
+
+def test_lessons_teach_their_tags_and_calibrate_nothing() -> None:
+    said = [chat("n", ("某某届满呢", ""))]
+    lessons = [Lesson(chat(f"l{i}", (f"{i}号届满呢", "")), {"maturity": True}) for i in range(8)]
+    alone = fit(chats())
+    taught = Student.fit(chats(), TAGS, taxonomy=None, settings=LEXICAL, lessons=lessons)
+    before, after = (student.predict(said).probabilities[0] for student in (alone, taught))
+    assert before[0] < 0.2 < 0.5 < after[0]
+    assert np.isclose(after[1], before[1], atol=0.02)
+    assert alone.key != taught.key
+    with pytest.raises(InputError):
+        Student.fit([], TAGS, taxonomy=None, settings=LEXICAL, lessons=lessons)
+    nothing = Student.fit(chats(), TAGS, taxonomy=None, settings=LEXICAL, lessons=[Lesson(said[0], {"other": True})])
+    assert np.array_equal(nothing.predict(said).probabilities[0], before)

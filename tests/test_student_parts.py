@@ -116,6 +116,23 @@ def test_left_out_scores_equal_refits(exact_rows: int, monkeypatch: pytest.Monke
     assert max(errors) < (1e-4 if exact_rows == 100 else 0.1)
 
 
+def test_a_tag_is_learned_from_its_known_rows_alone() -> None:
+    features, targets, groups = _problem(60)
+    known = np.ones(targets.shape, dtype=np.bool_)
+    known[40:, 0] = False
+    machine = KernelRidge(0.3, [1.0])
+    scores = machine.fit(features, targets, groups, seed=1, known=known)
+    for tag, rows in ((0, np.arange(40)), (1, np.arange(60))):
+        alone = KernelRidge(0.3, [1.0])
+        expected = alone.fit(features.take(rows), targets[rows][:, [tag]], groups[rows], seed=1)
+        assert np.allclose(scores[rows, tag], expected[:, 0])
+        assert np.allclose(machine.predict(features)[:, tag], alone.predict(features)[:, 0], atol=1e-5)
+    assert (scores[40:, 0] == 0).all()
+    with pytest.raises(ValueError, match="rows only"):
+        many = np.tile(np.arange(60), 200)
+        machine.fit(features.take(many), targets[many], groups[many], seed=1, known=known[many])
+
+
 def test_landmarks_that_repeat_one_another_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "EXACT_ROWS", 100)
     monkeypatch.setattr(kernel, "LANDMARKS", 100)

@@ -12,7 +12,6 @@ from rich.pretty import Pretty
 from jobs.conversation import Conversation, read_conversations
 from jobs.privacy.redact import redact_conversation
 from jobs.settings import load_settings
-from jobs.storage import check_ds
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks; `client` and `naive` need a vLLM server (`serve up`).")
 
@@ -38,16 +37,34 @@ def client(
     Console().print(Pretty(result), f"written to {path}")
 
 
+Train = Annotated[Path, typer.Option(help="Labelled conversations to learn from (JSON Lines).")]
+Test = Annotated[Path, typer.Option(help="Labelled conversations to measure on.")]
+
+
 @app.command()
 def naive(
-    files: Chats,
-    ds: Annotated[str, typer.Option("--ds", help="The night whose student is used.", metavar="DATE")],
-    limit: Limit = 64,
+    train: Train,
+    test: Test,
+    taxonomy: Annotated[Path | None, typer.Option(help="Their taxonomy; without it, the labels seen in TRAIN.")] = None,
 ) -> None:
-    """Prompt tokens computed and seconds, against one conversation-first prompt for every conversation."""
+    """Prompt tokens computed, seconds and F1, against one conversation-first prompt for every conversation."""
     from jobs.bench.naive import bench_naive
+    from jobs.evaluation.evaluate import job_of
+    from jobs.evaluation.progress import Bars
 
-    result, path = bench_naive(load_settings(), check_ds(ds), _chats(files, limit))
+    with Bars() as bars:
+        job = job_of(train, test, taxonomy, load_settings(), bars)
+        result, path = bench_naive(job, read_conversations(test))
+    Console().print(Pretty(result), f"written to {path}")
+
+
+@app.command()
+def student(train: Train, test: Test) -> None:
+    """Conversations a second on one core, with and without embeddings."""
+    from jobs.bench.student import bench_student
+
+    learn, held = ([redact_conversation(chat) for chat in read_conversations(file)] for file in (train, test))
+    result, path = bench_student(load_settings(), learn, held)
     Console().print(Pretty(result), f"written to {path}")
 
 

@@ -1,120 +1,173 @@
-"""Benchmark: what the pipeline pays against the naive way, on the same conversations and server.
+"""Benchmark: what the cascade pays against the naive way, on the same conversations and server, and how good each is.
 
-The naive way asks about every conversation, conversation first and instructions after it, and hopes for JSON. The
-pipeline asks about each content once, only where the student is unsure of a tag, constant part first.
+The naive way asks about every conversation, conversation first and instructions after it, and takes whatever JSON it
+finds in free text. The cascade learns from TRAIN, asks only where its student is unsure of a tag that the LLM decides,
+constant part first, each content once. TEST's labels are looked at when everybody has answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from openai import AsyncOpenAI, DefaultAioHttpClient
+import numpy.typing as npt
+from openai import APIError, AsyncOpenAI, DefaultAioHttpClient
 
 from jobs.bench.measure import Measured, measure, salted, save
 from jobs.cascade import Bands
 from jobs.conversation import Conversation
-from jobs.llm.client import LlmClient, in_flight_bound
-from jobs.llm.labelling import LabelPrompt, label_conversations
+from jobs.evaluation.job import Job
+from jobs.evaluation.llm import LearnedCascade, label_cascade, learn_cascade, llm_alone, taxonomy_from_labels
+from jobs.llm.client import in_flight_bound
+from jobs.llm.labelling import LabelPrompt
 from jobs.llm.profiles import ServingProfile, load_profile
-from jobs.settings import Settings
-from jobs.student.embed import Embedder
-from jobs.student.model import Student
-from jobs.students import embedding_cache, student_of_night
-from jobs.taxonomy import load_taxonomy
+from jobs.metrics import micro_intervals, score_matrix
+from jobs.student.training import gold_matrix
+
+Bools = npt.NDArray[np.bool_]
 
 
-async def _naive(
-    settings: Settings, profile: ServingProfile, prompt: LabelPrompt, chats: Sequence[Conversation]
-) -> None:
-    slots = asyncio.Semaphore(in_flight_bound(profile, settings.llm))
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One way of labelling: what it cost, and its decisions (n, t); None where only the cost was wanted."""
+
+    cost: Measured
+    decisions: Bools | None = None
+
+
+def tags_in_text(text: str, tags: Sequence[str]) -> list[bool]:
+    """Which tags the first JSON object in a free answer names, as its `tags` list of words or of objects with `tag`.
+
+    Whatever cannot be read names none.
+    """
+    start = text.find("{")
+    try:
+        read = json.JSONDecoder().raw_decode(text, start)[0] if start >= 0 else {}
+    except (ValueError, RecursionError):
+        read = {}
+    listed = read.get("tags")
+    entries = listed if isinstance(listed, list) else []
+    named = {entry.get("tag") if isinstance(entry, dict) else entry for entry in entries if not isinstance(entry, list)}
+    return [tag in named for tag in tags]
+
+
+async def _naive(profile: ServingProfile, job: Job, prompt: LabelPrompt) -> Bools:
+    slots = asyncio.Semaphore(in_flight_bound(profile, job.settings.llm))
     async with AsyncOpenAI(
         base_url=profile.url,
         api_key=profile.api_key or "none",
         max_retries=0,
-        timeout=settings.llm.timeout_seconds,
+        timeout=job.settings.llm.timeout_seconds,
         http_client=DefaultAioHttpClient(),
     ) as api:
+        done = 0
 
-        async def one(chat: Conversation) -> None:
-            async with slots:
-                await api.chat.completions.create(
-                    model=profile.served_model_name,
-                    messages=[{"role": "user", "content": f"{prompt.windows(chat)[0].text}\n\n{prompt.system}"}],
-                    max_tokens=profile.max_output_tokens,
-                    temperature=0.0,
-                    extra_body=dict(profile.extra_body),
-                )
+        async def one(chat: Conversation) -> list[bool]:
+            nonlocal done
+            try:
+                async with slots:
+                    answer = await api.chat.completions.create(
+                        model=profile.served_model_name,
+                        messages=[{"role": "user", "content": f"{prompt.windows(chat)[0].text}\n\n{prompt.system}"}],
+                        max_tokens=profile.max_output_tokens,
+                        temperature=0.0,
+                        extra_body=dict(profile.extra_body),
+                    )
+                text = answer.choices[0].message.content or ""
+            except APIError:
+                text = ""  # the naive way has no second try
+            done += 1
+            job.progress("naive", done, len(job.test))
+            return tags_in_text(text, prompt.tag_ids)
 
-        await asyncio.gather(*(one(chat) for chat in chats))
-
-
-async def _pipeline(
-    settings: Settings, profile: ServingProfile, prompt: LabelPrompt, chats: Sequence[Conversation]
-) -> None:
-    async with LlmClient(profile, settings.llm) as client:
-        await label_conversations(client, prompt, chats)
-
-
-def _to_ask(settings: Settings, ds: str, chats: Sequence[Conversation]) -> list[Conversation]:
-    """Each content once, where the student of night `ds` is unsure of any tag: as if the LLM might decide all tags."""
-    folder = student_of_night(settings, ds)[1]
-    student = Student.load(folder, Embedder(embedding_cache(settings), threads=settings.student.threads))
-    distinct = list({chat.content_hash: chat for chat in chats}.values())
-    probabilities = student.predict(distinct).probabilities
-    bands = Bands.plain(probabilities.shape[1], settings.label.unsure_low, settings.label.unsure_high)
-    doubtful = np.flatnonzero(bands.unsure(probabilities).any(axis=1))
-    return [distinct[i] for i in doubtful.tolist()]
+        return np.array(await asyncio.gather(*(one(chat) for chat in job.test)), np.bool_)
 
 
-def _figures(run: Measured) -> dict[str, Any]:
-    return asdict(run) | {"computed_tokens": run.computed_tokens}
+def _unsure(job: Job, learned: LearnedCascade) -> list[Conversation]:
+    """Each content of TEST once, where the student is unsure of any tag: as if the LLM decided them all."""
+    distinct = list({chat.content_hash: chat for chat in job.test}.values())
+    probabilities = learned.student.predict(distinct).probabilities
+    label = job.settings.label
+    bands = Bands.plain(probabilities.shape[1], label.unsure_low, label.unsure_high)
+    return [distinct[i] for i in np.flatnonzero(bands.unsure(probabilities).any(axis=1)).tolist()]
+
+
+def _measure_all(job: Job) -> tuple[dict[str, Run], LearnedCascade, int]:
+    """Every run has a prefix cache of its own."""
+    profile = load_profile(job.settings)
+    prompt = LabelPrompt(job.taxonomy or taxonomy_from_labels(job.train, job.tags), profile, tags=job.tags)
+    said: dict[str, Bools] = {}
+    learned: list[LearnedCascade] = []
+
+    def fresh(test: Sequence[Conversation] | None = None) -> Job:
+        return replace(job, test=job.test if test is None else test, profile=salted(profile, uuid.uuid4().hex))
+
+    def naive() -> None:
+        said["naive"] = asyncio.run(_naive(salted(profile, uuid.uuid4().hex), job, prompt))
+
+    def alone() -> None:
+        said["prompt"] = llm_alone(fresh()).decisions
+
+    def learn() -> None:
+        learned.append(learn_cascade(fresh()))
+
+    def label() -> None:
+        said["cascade"] = label_cascade(fresh(), learned[0]).decisions
+
+    def unsure() -> None:
+        llm_alone(fresh(asked))
+
+    costs = {"naive": measure(profile, naive), "prompt": measure(profile, alone)}
+    costs["learn"] = measure(profile, learn)
+    costs["cascade"] = measure(profile, label)
+    asked = _unsure(job, learned[0])
+    costs["unsure"] = measure(profile, unsure)
+    return {name: Run(cost, said.get(name)) for name, cost in costs.items()}, learned[0], len(asked)
+
+
+def _figures(run: Run, gold: Bools, tags: Sequence[str]) -> dict[str, Any]:
+    cost = asdict(run.cost) | {"computed_tokens": run.cost.computed_tokens}
+    if run.decisions is None:
+        return cost
+    interval = micro_intervals(gold, run.decisions).f1
+    return cost | {"f1": score_matrix(gold, run.decisions, tags).micro.f1, "f1_interval": [interval.low, interval.high]}
 
 
 def _times(first: int, second: int) -> float | None:
-    """How many times more; None where there is nothing to compare with."""
+    """How many times more; None where the second is nothing."""
     return first / second if second else None
 
 
-def bench_naive(settings: Settings, ds: str, chats: Sequence[Conversation]) -> tuple[dict[str, Any], Path]:
-    """Measure the naive way, then the pipeline's prompt on the same conversations, then only what it would ask.
+def bench_naive(job: Job, gold: Sequence[Conversation]) -> tuple[dict[str, Any], Path]:
+    """Measure on TEST: naive; our prompt for every conversation; learning the cascade from TRAIN (once for a taxonomy
+    and a model); labelling by the cascade; our prompt for whatever the student is unsure of.
 
-    The student's own seconds count for the pipeline.
+    `gold` is TEST with its labels. Ratios are naive prompt tokens computed, divided by the other way's.
 
     Raises:
-        InputError: night `ds` has no student.
         ServerError: no vLLM server is up.
     """
-    profile = load_profile(settings)
-    prompt = LabelPrompt(load_taxonomy(settings.resolve(settings.label.taxonomy)), profile)
-    asked: list[Conversation] = []
-
-    def naive() -> None:
-        asyncio.run(_naive(settings, salted(profile, uuid.uuid4().hex), prompt, chats))
-
-    def same_chats() -> None:
-        asyncio.run(_pipeline(settings, salted(profile, uuid.uuid4().hex), prompt, chats))
-
-    def pipeline() -> None:
-        asked.extend(_to_ask(settings, ds, chats))
-        asyncio.run(_pipeline(settings, salted(profile, uuid.uuid4().hex), prompt, asked))
-
-    runs = {
-        name: measure(profile, run) for name, run in (("naive", naive), ("prompt", same_chats), ("pipeline", pipeline))
-    }
+    runs, learned, unsure = _measure_all(job)
+    truth = gold_matrix(gold, job.tags)
+    naive = runs["naive"].cost.computed_tokens
+    spent = {name: run.cost.computed_tokens for name, run in runs.items()}
     result = {
-        "conversations": len(chats),
-        "asked_by_pipeline": len(asked),
-        "runs": {name: _figures(run) for name, run in runs.items()},
-        "times_fewer_computed_tokens": _times(runs["naive"].computed_tokens, runs["pipeline"].computed_tokens),
-        "times_fewer_computed_tokens_by_prompt_alone": _times(
-            runs["naive"].computed_tokens, runs["prompt"].computed_tokens
-        ),
-        "times_faster": runs["naive"].seconds / runs["pipeline"].seconds,
+        "conversations": len(job.test),
+        "tags": len(job.tags),
+        "tags_decided_by_llm": int(learned.llm_decides.sum()),
+        "unsure_conversations": unsure,
+        "runs": {name: _figures(run, truth, job.tags) for name, run in runs.items()},
+        "times_fewer_computed_tokens": {
+            "prompt": _times(naive, spent["prompt"]),
+            "cascade": _times(naive, spent["cascade"]),
+            "cascade_with_learning": _times(naive, spent["cascade"] + spent["learn"]),
+            "unsure": _times(naive, spent["unsure"]),
+        },
     }
-    return result, save(settings, "naive", profile, result)
+    return result, save(job.settings, "naive", load_profile(job.settings), result)

@@ -55,14 +55,15 @@ def split(
     train: Annotated[str, typer.Option(help="Patterns of the field `split`, with commas: 'fold[13579]'.")] = "",
     test: Annotated[str, typer.Option(help="The same for TEST: 'fold[02468]'.")] = "",
     share: Annotated[float | None, typer.Option(help="Instead of patterns: the share drawn for TRAIN.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Draw so many lines of TEST.", min=1)] = None,
     no_tag: Annotated[str, typer.Option(help="Labels that mean 'no tag', with commas.")] = "",
 ) -> None:
     """One labelled file into TRAIN and TEST, by its field `split` or by a seeded draw."""
     from jobs.evaluation.split import split_file
 
-    patterns = [[part for part in text.split(",") if part] for text in (train, test, no_tag)]
-    found = split_file(input_file, out, train=patterns[0], test=patterns[1], share=share, seed=seed, no_tag=patterns[2])
+    learn, hold, nothing = ([part for part in text.split(",") if part] for text in (train, test, no_tag))
+    found = split_file(input_file, out, train=learn, test=hold, share=share, seed=seed, no_tag=nothing, limit=limit)
     Console().print(f"{found.train} conversations to learn from, {found.test} to test on: {out}")
 
 

@@ -22,7 +22,7 @@ from jobs.privacy.redact import redact_conversation
 from jobs.settings import Settings
 from jobs.student.embed import Embedder
 from jobs.student.model import Student
-from jobs.student.training import gold_matrix
+from jobs.student.training import StageProgress, gold_matrix
 from jobs.students import embedding_cache
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
@@ -131,6 +131,19 @@ def _scores(
     }
 
 
+def job_of(train: Path, test: Path, taxonomy: Path | None, settings: Settings, progress: StageProgress) -> Job:
+    """What labellers are handed: redacted, and TEST without its labels.
+
+    Raises:
+        InputError: a file cannot be used, TRAIN holds no labels, or none that the taxonomy has.
+    """
+    tree = load_taxonomy(taxonomy) if taxonomy else None
+    known = [redact_conversation(c) for c in read_conversations(train)]
+    unseen = [replace(redact_conversation(c), labels=None, turn_labels=None) for c in read_conversations(test)]
+    embedder = Embedder(embedding_cache(settings), settings.student.threads)
+    return Job(known, unseen, _tags(known, tree), tree, settings, embedder, progress)
+
+
 def evaluate(
     train: Path, test: Path, *, taxonomy: Path | None, labeller: str, out: Path, settings: Settings
 ) -> dict[str, Any]:
@@ -148,22 +161,18 @@ def evaluate(
     chosen: Labeller | None = next((name for name in get_args(Labeller) if name == labeller), None)
     if chosen is None:
         raise InputError(f"--labeller {labeller}: choose one of {', '.join(get_args(Labeller))}")
-    tree = load_taxonomy(taxonomy) if taxonomy else None
-    known = [redact_conversation(c) for c in read_conversations(train)]
-    unseen = [replace(redact_conversation(c), labels=None, turn_labels=None) for c in read_conversations(test)]
-    tags = _tags(known, tree)
-    embedder = Embedder(embedding_cache(settings), settings.student.threads)
     with Bars() as bars:
-        outcome = _label(chosen, Job(known, unseen, tags, tree, settings, embedder, bars))
+        job = job_of(train, test, taxonomy, settings, bars)
+        outcome = _label(chosen, job)
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / SCORES).unlink(missing_ok=True)
-        _write_predictions(out / PREDICTIONS, unseen, tags, outcome)
+        _write_predictions(out / PREDICTIONS, job.test, job.tags, outcome)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error})") from error
-    found = _scores(read_conversations(test), tags, outcome.decisions, tree, settings.gate.confidence)
+    found = _scores(read_conversations(test), job.tags, outcome.decisions, job.taxonomy, settings.gate.confidence)
     result = found | {
-        "conversations": len(unseen),
+        "conversations": len(job.test),
         "seconds": round(time.monotonic() - began, 2),
         "llm_requests": outcome.requests,
         "labeller": chosen,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.conversation import Conversation
+from jobs.llm.profiles import ServingProfile
 from jobs.settings import Settings
 from jobs.student.embed import Embedder
 from jobs.student.training import StageProgress
@@ -14,7 +15,10 @@ from jobs.taxonomy import Taxonomy
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Learn `tags` from `train` and tag `test`, whose labels have been taken off."""
+    """Learn `tags` from `train` and tag `test`, whose labels have been taken off.
+
+    `profile` says which LLM is asked; None: the one of the settings.
+    """
 
     train: Sequence[Conversation]
     test: Sequence[Conversation]
@@ -23,3 +27,4 @@ class Job:
     settings: Settings
     embedder: Embedder
     progress: StageProgress
+    profile: ServingProfile | None = None

@@ -44,6 +44,18 @@ class LlmAnswers:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedCascade:
+    """What TRAIN teaches a cascade, for t tags: `llm_decides` (t,); `requests` were spent on learning it."""
+
+    student: Student
+    bands: Bands
+    llm_decides: Bools
+    trust: tuple[TagTrust, ...]
+    promises: tuple[Promise, ...]
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class CascadeResult:
     """What the cascade decided, whom it trusts with each tag, and what it promises."""
 
@@ -95,7 +107,7 @@ def _ask(job: Job, conversations: Sequence[Conversation], what: str) -> LlmAnswe
     status = server_status(settings)
     if status.state != "up":
         raise ServerError(f"no LLM server at {status.base_url} ({status.detail}): run `python -m jobs serve up` first")
-    profile = load_profile(settings)
+    profile = job.profile or load_profile(settings)
     taxonomy = job.taxonomy or taxonomy_from_labels(job.train, tags)
     prompt = LabelPrompt(taxonomy, profile, tags=tags, overlap=settings.label.window_overlap)
 
@@ -156,32 +168,50 @@ def _promises(job: Job, student: Student, held: Sequence[Conversation], llm: Llm
     return promises(job.tags, evidence, target)
 
 
-def cascade(job: Job) -> CascadeResult:
-    """The student decides where it is sure; elsewhere the LLM does, for the tags on which it was better on held-out
-    training conversations. There a student that has not seen them is compared with it; the one that labels TEST then
-    learns from all of TRAIN. Where TRAIN proves a promise, the tag has the thresholds that were proven. TEST plays no
-    part in whom to trust or what to promise.
+def learn_cascade(job: Job) -> LearnedCascade:
+    """Learn from TRAIN alone whom to trust with each tag and what can be promised; asks about held-out TRAIN.
+
+    A student that has not seen the held-out conversations is compared with the LLM there; the one that labels later
+    learns from all of TRAIN.
     """
-    test, settings = job.test, job.settings
+    settings = job.settings
     rest, held = hold_out(job.train, settings.student.seed)
     half = _student(job, rest).predict(held)
     llm = _ask(job, held, "LLM on held-out training data")
     trust = llm_trust(job.tags, gold_matrix(held, job.tags), half.decisions, llm.decisions, llm.answered)
     whole = _student(job, job.train)
     promised = _promises(job, whole, held, llm)
-    bands = Bands.of(promised, settings.label.unsure_low, settings.label.unsure_high)
     both = zip(trust, promised, strict=True)
-    decides = np.array([entry.llm_decides or promise.promised == "cascade" for entry, promise in both], np.bool_)
-    student = whole.predict(test, job.progress)
-    sure = bands.decided(student.probabilities, student.decisions)
-    asked = bands.unsure(student.probabilities) & decides
+    return LearnedCascade(
+        whole,
+        Bands.of(promised, settings.label.unsure_low, settings.label.unsure_high),
+        np.array([entry.llm_decides or promise.promised == "cascade" for entry, promise in both], np.bool_),
+        tuple(trust),
+        tuple(promised),
+        llm.requests,
+    )
+
+
+def label_cascade(job: Job, learned: LearnedCascade) -> CascadeResult:
+    """Label TEST: the student where it is sure, the LLM elsewhere for the tags it decides.
+
+    Where TRAIN proves a promise, the tag has the thresholds that were proven.
+    """
+    test = job.test
+    student = learned.student.predict(test, job.progress)
+    sure = learned.bands.decided(student.probabilities, student.decisions)
+    asked = learned.bands.unsure(student.probabilities) & learned.llm_decides
     rows = np.flatnonzero(asked.any(axis=1))
     answers = _ask(job, [test[i] for i in rows.tolist()], "LLM")
     shape = student.decisions.shape
     answered, said, confidence = np.zeros(len(test), np.bool_), np.zeros(shape, np.bool_), np.zeros(shape)
     answered[rows], said[rows], confidence[rows] = answers.answered, answers.decisions, answers.probabilities
-    decisions = combine(sure, said, answered, asked, decides)
-    by_llm = asked & answered[:, np.newaxis]
-    probabilities = np.where(by_llm, confidence, student.probabilities)
-    requests = llm.requests + answers.requests
-    return CascadeResult(probabilities, decisions, requests, len(rows), tuple(trust), tuple(promised))
+    decisions = combine(sure, said, answered, asked, learned.llm_decides)
+    probabilities = np.where(asked & answered[:, np.newaxis], confidence, student.probabilities)
+    requests = learned.requests + answers.requests
+    return CascadeResult(probabilities, decisions, requests, len(rows), learned.trust, learned.promises)
+
+
+def cascade(job: Job) -> CascadeResult:
+    """Learn the cascade from TRAIN and label TEST, which plays no part in whom to trust or what to promise."""
+    return label_cascade(job, learn_cascade(job))

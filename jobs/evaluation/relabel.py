@@ -67,9 +67,11 @@ def relabel(tables: Tables, settings: Settings, ds: str, limit: int, say: Say = 
     """Label up to `limit` conversations of night `ds` again and compare with the night's labels.
 
     Raises:
-        InputError: the night was not labelled, or with another taxonomy or student than it would be now.
+        InputError: the night was not labelled; or the LLM is reached by files, whose answers are not asked for again.
         ServerError: the LLM is needed and cannot be reached.
     """
+    if settings.llm.mode != "server":
+        raise InputError(f"flips --ds needs a server: answers in files (llm.mode {settings.llm.mode}) never change")
     sample = _sample(tables, ds, limit)
     try:
         if sample.isEmpty():

@@ -32,6 +32,7 @@ def split_file(
     share: float | None = None,
     seed: int = 0,
     no_tag: Sequence[str] = (),
+    limit: int | None = None,
 ) -> SplitCounts:
     """Write `out`/train.jsonl and `out`/test.jsonl, in the order of the input.
 
@@ -41,8 +42,9 @@ def split_file(
         train: patterns (`fold[13579]`) of the field `split` for TRAIN; with `test` for TEST.
         test: see `train`; lines of neither are left out.
         share: instead of patterns, the share of lines drawn for TRAIN with `seed`.
-        seed: of the draw.
+        seed: of the draws.
         no_tag: labels that stand for "no tag", such as an out-of-scope class: taken off.
+        limit: so many lines of TEST are drawn with `seed`, for labellers that are slow.
 
     Raises:
         InputError: a bad line, patterns that overlap or match nothing, patterns and share both or neither.
@@ -61,6 +63,9 @@ def split_file(
         )
     else:
         parts = _by_patterns(rows, train, test)
+    if limit is not None and limit < len(parts[1]):
+        drawn = _draw([row["conversation_id"] for row in parts[1]], limit / len(parts[1]), seed)
+        parts = (parts[0], [row for row in parts[1] if row["conversation_id"] in drawn])
     for name, part in zip(("train", "test"), parts, strict=True):
         if not part:
             raise InputError(f"split: nothing is left for {name}; the field `split` holds {_values(rows)}")

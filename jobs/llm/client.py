@@ -10,10 +10,8 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from httpx2 import ConnectTimeout
 from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
@@ -21,66 +19,25 @@ from openai.types.chat import ChatCompletion
 
 from jobs.llm.answers import BadAnswerError
 from jobs.llm.endpoints import Endpoint, Endpoints
+from jobs.llm.exchange import (
+    SEED,
+    Failure,
+    FailureKind,
+    LlmResult,
+    LlmUsage,
+    another_try,
+    chat_request,
+    read_completion,
+)
 from jobs.llm.profiles import ServingProfile
 from jobs.settings import LlmSettings
 
 T = TypeVar("T")
 _LONGEST_PAUSE_SECONDS = 30.0
 _OUTAGE_AFTER = 16
-_SEED = 17
-
-
-class FailureKind(StrEnum):
-    """Why there is no answer."""
-
-    UNREACHABLE = "unreachable"
-    TIMEOUT = "timeout"
-    OVERLOADED = "overloaded"
-    SERVER_ERROR = "server_error"
-    REJECTED = "rejected"
-    BAD_ANSWER = "bad_answer"
 
 
 _OUTAGES = (FailureKind.UNREACHABLE, FailureKind.TIMEOUT, FailureKind.OVERLOADED, FailureKind.SERVER_ERROR)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a request came to nothing after all its attempts; holds no word of the chat.
-
-    `reason`: of a bad answer, BadAnswerError's word for it.
-    """
-
-    kind: FailureKind
-    detail: str
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LlmResult(Generic[T]):
-    """A parsed answer, or a failure; `text` is what the model said, of bad answers the last one.
-
-    `token_logprobs` are (token text, natural log-probability) of the answer.
-    """
-
-    value: T | None
-    failure: Failure | None
-    attempts: int
-    text: str = ""
-    token_logprobs: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(slots=True)
-class LlmUsage:
-    """Counts since the client was made. `seconds`: sum over requests, so larger than the wall clock."""
-
-    requests: int = 0
-    answers: int = 0
-    failures: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    seconds: float = 0.0
 
 
 class _RetryableError(Exception):
@@ -146,7 +103,7 @@ class LlmClient:
         self._llm = llm
         most = in_flight_bound(profile, llm)
         self._slots = asyncio.Semaphore(most)
-        self._jitter = random.Random(_SEED)
+        self._jitter = random.Random(SEED)
         self._failed_in_a_row = 0
         self._endpoints = Endpoints(
             profile.urls, profile.api_key or "none", min(most, profile.in_flight), llm.timeout_seconds
@@ -173,7 +130,7 @@ class LlmClient:
         `parse` gets the answer's text and raises BadAnswerError for what does not count; such an answer is asked again
         with another seed and some temperature. `max_tokens` defaults to the profile's `max_output_tokens`.
         """
-        request = self._request(messages, schema, schema_name, max_tokens or self.profile.max_output_tokens)
+        request = chat_request(self.profile, messages, schema, schema_name, max_tokens)
         failure = Failure(FailureKind.UNREACHABLE, "never sent")
         bad_answers, attempts, reply = 0, 0, ""
         async with self._slots:
@@ -188,7 +145,7 @@ class LlmClient:
                 except BadAnswerError as error:
                     bad_answers += 1
                     self._failed_in_a_row = 0
-                    failure, reply = Failure(FailureKind.BAD_ANSWER, str(error), error.reason), error.reply
+                    failure, reply = Failure.bad_answer(error), error.reply
                 except _RetryableError as error:
                     failure = error.failure
                     if attempts <= self._llm.retries:
@@ -206,27 +163,6 @@ class LlmClient:
         pause = self._llm.backoff_seconds * 2.0 ** (attempt - 1) * (0.5 + 0.5 * self._jitter.random())
         return min(_LONGEST_PAUSE_SECONDS, max(pause, wanted or 0.0))
 
-    def _request(
-        self, messages: Sequence[dict[str, str]], schema: dict[str, Any], schema_name: str, max_tokens: int
-    ) -> dict[str, Any]:
-        body: dict[str, Any] = dict(self.profile.extra_body)
-        request: dict[str, Any] = {
-            "model": self.profile.served_model_name,
-            "messages": list(messages),
-            "max_tokens": max_tokens,
-            "seed": _SEED,
-            "temperature": 0.0,
-            "extra_body": body,
-        }
-        if self.profile.structured == "structured_outputs":
-            body["structured_outputs"] = {"json": schema, "disable_any_whitespace": True}
-        else:
-            form = {"name": schema_name, "schema": schema, "strict": True}
-            request["response_format"] = {"type": "json_schema", "json_schema": form}
-        if self.profile.logprobs:
-            request["logprobs"] = True
-        return request
-
     async def _attempt(
         self,
         endpoint: Endpoint,
@@ -235,8 +171,7 @@ class LlmClient:
         parse: Callable[[str], T],
         attempts: int,
     ) -> LlmResult[T]:
-        if bad_answers:
-            request = request | {"seed": _SEED + bad_answers, "temperature": 0.7}
+        request = another_try(request, bad_answers)
         self.usage.requests += 1
         began = time.monotonic()
         try:
@@ -253,26 +188,20 @@ class LlmClient:
         if not isinstance(completion, ChatCompletion):
             raise BadAnswerError("not_json", "the response is not a chat completion")
         self._count(request, completion)
-        if not completion.choices:
-            raise BadAnswerError("schema", "the response holds no choice")
-        choice = completion.choices[0]
-        text = choice.message.content or ""
-        if choice.finish_reason == "length":
-            raise BadAnswerError("truncated", "the answer ran into the token limit", text)
-        try:
-            value = parse(text)
-        except BadAnswerError as error:
-            error.reply = text
-            raise
+        value, text, tokens = read_completion(completion, parse)
         self._failed_in_a_row = 0
         self.usage.answers += 1
-        tokens = (choice.logprobs.content or []) if choice.logprobs is not None else []
-        return LlmResult(value, None, attempts, text, tuple((token.token, token.logprob) for token in tokens))
+        return LlmResult(value, None, attempts, text, tokens)
 
     def _count(self, request: dict[str, Any], completion: ChatCompletion) -> None:
-        if (usage := completion.usage) is None:
-            return
-        self.usage.prompt_tokens += usage.prompt_tokens
-        self.usage.output_tokens += usage.completion_tokens
-        if usage.prompt_tokens_details is not None:
-            self.usage.cached_tokens += usage.prompt_tokens_details.cached_tokens or 0
+        self.usage.count(completion)
+
+
+__all__ = [
+    "Failure",
+    "FailureKind",
+    "LlmClient",
+    "LlmResult",
+    "LlmUsage",
+    "in_flight_bound",
+]

@@ -17,8 +17,8 @@ from jinja2.sandbox import SandboxedEnvironment
 from jobs.conversation import Conversation, Spoken
 from jobs.errors import InputError
 from jobs.llm.answers import BadAnswerError, Evidence, LabelAnswer, TagAnswer, parse_answer
-from jobs.llm.client import Failure, LlmClient
 from jobs.llm.confidence import tag_confidence
+from jobs.llm.exchange import Asks, Failure
 from jobs.llm.merging import merge_evidence
 from jobs.llm.profiles import ServingProfile
 from jobs.llm.rendering import estimate_tokens, passages
@@ -157,7 +157,7 @@ class LabelOutcome:
     reply: str = ""
 
 
-async def _label(client: LlmClient, prompt: LabelPrompt, window: Window) -> LabelOutcome:
+async def _label(client: Asks, prompt: LabelPrompt, window: Window) -> LabelOutcome:
     if not window.customer_turns:
         nothing = LabelAnswer((), cannot_tell=False)
         return LabelOutcome(window.conversation_id, window.content_hash, nothing, None, 0, {}, False)
@@ -179,7 +179,7 @@ async def _label(client: LlmClient, prompt: LabelPrompt, window: Window) -> Labe
 
 
 async def label_windows(
-    client: LlmClient,
+    client: Asks,
     prompt: LabelPrompt,
     some: Sequence[Window],
     progress: Callable[[int, int], None] | None = None,
@@ -225,7 +225,7 @@ def _whole(conversation: Conversation, parts: Sequence[LabelOutcome]) -> LabelOu
 
 
 async def label_conversations(
-    client: LlmClient,
+    client: Asks,
     prompt: LabelPrompt,
     conversations: Sequence[Conversation],
     progress: Callable[[int, int], None] | None = None,

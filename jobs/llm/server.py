@@ -14,7 +14,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,18 +94,26 @@ def _flag(name: str, value: Flag) -> list[str]:
     return [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
 
 
-def server_command(profile: ServingProfile, model: str) -> list[str]:
-    """The command line that serves `model` (a folder or a hub name) as the profile says."""
-    program, *rest = profile.command
+def engine_command(profile: ServingProfile, arguments: Sequence[str], leave_out: Collection[str] = ()) -> list[str]:
+    """A `vllm` command line with the profile's flags, apart from some.
+
+    Raises:
+        ServerError: vLLM is not installed where the profile says.
+    """
+    program = profile.command[0]
     path = PROJECT / program if "/" in program else Path(shutil.which(program) or program)
     if not path.is_file():
         raise ServerError(
             f"{program} is not installed: run `make setup`, or install vLLM 0.32.0 for profile {profile.name}"
         )
+    flags = [part for name, value in profile.flags.items() if name not in leave_out for part in _flag(name, value)]
+    return [str(path), *arguments, "--served-model-name", profile.served_model_name, *flags]
+
+
+def server_command(profile: ServingProfile, model: str) -> list[str]:
+    """The command line that serves `model` (a folder or a hub name) as the profile says."""
     host, port = profile.address
-    flags = [part for name, value in profile.flags.items() for part in _flag(name, value)]
-    served = ["--served-model-name", profile.served_model_name]
-    return [str(path), *rest, model, *served, "--host", host, "--port", str(port), *flags]
+    return engine_command(profile, [*profile.command[1:], model, "--host", host, "--port", str(port)])
 
 
 def _start(settings: Settings, profile: ServingProfile, model: str) -> tuple[subprocess.Popen[bytes], ServerProcess]:

@@ -79,8 +79,19 @@ class KernelRidge:
         self._dense: tuple[npt.NDArray[np.float32], ...] = ()
         self._alpha: npt.NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
 
-    def fit(self, features: Features, targets: Array, groups: Groups, seed: int) -> Array:
-        """Fit on (n, t) targets of ±1; returns (n, t) scores, each by the model without the row's own group."""
+    def fit(
+        self, features: Features, targets: Array, groups: Groups, seed: int, known: npt.NDArray[np.bool_] | None = None
+    ) -> Array:
+        """Fit on (n, t) targets of ±1; returns (n, t) scores, each by the model without the row's own group.
+
+        `known` (n, t) says which targets somebody looked at, None: all. A tag is learned from its known rows alone;
+        the scores of the others are 0. It costs an inversion for every distinct column of `known`.
+
+        Raises:
+            ValueError: `known` leaves rows out and there are more than `EXACT_ROWS` of them.
+        """
+        if known is not None and not known.all():
+            return self._fit_known(features, targets, groups, known)
         if len(features) <= EXACT_ROWS:
             system = gram(features, features, self.weights)
             system[np.diag_indices_from(system)] += self.ridge
@@ -90,6 +101,23 @@ class KernelRidge:
             return _left_out(targets, alpha, inverse, groups)
         chosen = np.sort(np.random.default_rng(seed).permutation(len(features))[:LANDMARKS])
         return self._fit_landmarks(features, features.take(chosen), targets, groups)
+
+    def _fit_known(self, features: Features, targets: Array, groups: Groups, known: npt.NDArray[np.bool_]) -> Array:
+        if len(features) > EXACT_ROWS:
+            raise ValueError(f"{len(features)} rows: targets may be unknown up to {EXACT_ROWS} rows only")
+        system = gram(features, features, self.weights)
+        system[np.diag_indices_from(system)] += self.ridge
+        alpha, out = np.zeros(targets.shape), np.zeros(targets.shape)
+        patterns, which = np.unique(known, axis=1, return_inverse=True)
+        for number in range(patterns.shape[1]):
+            rows, columns = np.flatnonzero(patterns[:, number]), np.flatnonzero(which.ravel() == number)
+            inverse = linalg.inv(system[np.ix_(rows, rows)], overwrite_a=True, check_finite=False)
+            own = targets[np.ix_(rows, columns)]
+            found = inverse @ own
+            alpha[np.ix_(rows, columns)] = found
+            out[np.ix_(rows, columns)] = _left_out(own, found, inverse, groups[rows])
+        self._keep(features, alpha)
+        return out
 
     def _fit_landmarks(self, features: Features, landmarks: Features, targets: Array, groups: Groups) -> Array:
         core = gram(landmarks, landmarks, self.weights)

@@ -16,6 +16,7 @@ from jobs.student import store
 from jobs.student.calibrate import Calibrator, choose_thresholds, fit_calibrator
 from jobs.student.embed import Embedder, model_name
 from jobs.student.features import CONVERSATION_SLOTS, plain_row
+from jobs.student.lessons import Lesson
 from jobs.student.training import StageProgress, fit_views, gold_matrix, training_key, view_scores, with_none
 from jobs.student.views import Examples, View, taxonomy_examples
 from jobs.taxonomy import Taxonomy
@@ -76,7 +77,11 @@ class Student:
 
     @property
     def exclusive(self) -> bool:
-        """Whether training data had at most one tag a conversation, so that at most one is predicted."""
+        """Whether training data had at most one tag a conversation, so that at most one is predicted: the likeliest.
+
+        Where some of the training data had none, it must have a probability of 0.5, near the best cut for F1 (half of
+        the F1 reached: Lipton, Elkan & Naryanaswamy 2014, "Optimal thresholding of classifiers to maximize F1").
+        """
         return self._calibrator.exclusive
 
     @property
@@ -97,11 +102,13 @@ class Student:
         calibration: Sequence[Conversation] | None = None,
         embedder: Embedder | None = None,
         progress: StageProgress | None = None,
+        lessons: Sequence[Lesson] = (),
     ) -> Student:
         """Learn `tags` from the conversations of `train` that have labels (None: nobody looked; empty: no tag).
 
         Where conversations say which turns carry their labels, a second view learns single turns. Probabilities and
         thresholds come from left-out predictions of `train`, together with predictions of `calibration` if given.
+        `lessons`, labels by an LLM, are learned from but calibrate nothing.
         Deterministic for the same data, settings, versions and number of threads.
 
         Raises:
@@ -123,7 +130,7 @@ class Student:
             examples = Examples(examples.texts, with_none(examples.tags))
             names = [*names, ""]
         views, scores = fit_views(
-            labelled, gold, names, examples, settings=settings, embedder=embedder, progress=progress
+            labelled, gold, names, examples, settings=settings, embedder=embedder, progress=progress, lessons=lessons
         )
         truth = gold
         if held:
@@ -139,7 +146,7 @@ class Student:
             views=views,
             calibrator=calibrator,
             thresholds=thresholds,
-            key=training_key(labelled, held, tags, taxonomy, settings),
+            key=training_key(labelled, held, tags, taxonomy, settings, lessons=lessons),
             none_column=none_column,
             left_out={c.content_hash: row for c, row in zip(labelled, honest, strict=False)},
             embedder=embedder,
@@ -180,8 +187,11 @@ class Student:
         found = self._calibrator.probabilities(scores)
         for row, conversation in enumerate(part if left_out else ()):
             found[row] = self._left_out.get(conversation.content_hash, found[row])
-        best = found == found.max(axis=1, keepdims=True)
-        decided = best if self.exclusive else found >= self._thresholds
+        if self.exclusive:
+            # "No tag" is wider than what TRAIN shows of it: the best tag must be likelier than everything else.
+            decided = (found == found.max(axis=1, keepdims=True)) & (found >= 0.5 * self._none_column)
+        else:
+            decided = found >= self._thresholds
         count = len(self._learnt)
         found, decided = found[:, :count], decided[:, :count]
         silent = np.array([not c.customer_text.strip() for c in part])

@@ -14,10 +14,11 @@ from jobs.conversation import Conversation
 from jobs.settings import StudentSettings
 from jobs.student.embed import Embedder, Progress, model_name
 from jobs.student.features import conversation_row, turn_rows
+from jobs.student.lessons import Lesson, lesson_rows
 from jobs.student.views import Examples, View, evidence_labels, pool
 from jobs.taxonomy import Taxonomy
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raise it whenever the same data would give another model: it is part of the key."""
 
 
@@ -61,12 +62,19 @@ def fit_views(
     settings: StudentSettings,
     embedder: Embedder,
     progress: StageProgress | None,
+    lessons: Sequence[Lesson] = (),
 ) -> tuple[list[View], Array]:
-    """The views and their left-out scores (v, n, t)."""
+    """The views and their left-out scores (v, n, t) of `labelled`; lessons teach the view of whole conversations."""
     common: dict[str, Any] = {"embeddings": settings.embeddings, "embedder": embedder, "seed": settings.seed}
     rows = [conversation_row(c, i) for i, c in enumerate(labelled)]
     whole, scores = View.fit(
-        rows, gold, examples, by_turn=False, progress=_stage(progress, "learn conversations"), **common
+        rows,
+        gold,
+        examples,
+        by_turn=False,
+        progress=_stage(progress, "learn conversations"),
+        lessons=lesson_rows(lessons, names, len(rows) + len(examples.texts)),
+        **common,
     )
     evidence = {i: e for i, c in enumerate(labelled) if (e := evidence_labels(c, names)) is not None}
     longer = sum(len(e) > 1 for e in evidence.values())
@@ -114,6 +122,8 @@ def training_key(
     tags: Sequence[str],
     taxonomy: Taxonomy | None,
     settings: StudentSettings,
+    *,
+    lessons: Sequence[Lesson] = (),
 ) -> str:
     """SHA-256 over all that decides the model: data in order, tags, taxonomy, settings, code and embedding versions."""
     digest = hashlib.sha256()
@@ -124,4 +134,6 @@ def training_key(
         for c in part:
             row = [c.conversation_id, c.content_hash, c.labels, c.turn_labels]
             digest.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    for lesson in lessons:
+        digest.update(json.dumps([lesson.conversation.content_hash, sorted(lesson.verdicts.items())]).encode())
     return digest.hexdigest()

@@ -45,6 +45,15 @@ class Examples:
     tags: Bools
 
 
+@dataclass(frozen=True)
+class LessonRows:
+    """Rows of conversations that somebody else labelled in part: (k, t) `labels`, of which only `known` count."""
+
+    rows: tuple[Row, ...]
+    labels: Bools
+    known: Bools
+
+
 def taxonomy_examples(taxonomy: Taxonomy | None, tags: Sequence[str], known: set[str]) -> Examples:
     """Definitions, `include` and examples as positives; `exclude` as a positive of the tags it names, else of none.
 
@@ -93,18 +102,27 @@ class View:
         embedder: Embedder,
         seed: int,
         progress: Progress | None,
+        lessons: LessonRows | None = None,
     ) -> tuple[View, Array]:
-        """Fit on rows with (n, t) labels; also the (n, t) scores of the rows, each without its own conversation."""
+        """Fit on rows with (n, t) labels; also the (n, t) scores of the rows, each without its own conversation.
+
+        `lessons` are learned from, but neither chosen by nor scored.
+        """
         slots: tuple[Slot, ...] = TURN_SLOTS if by_turn else CONVERSATION_SLOTS
-        everything = [*rows, *(plain_row(text, slots) for text in examples.texts)]
+        taught = lessons or LessonRows((), labels[:0], labels[:0])
+        everything = [*rows, *(plain_row(text, slots) for text in examples.texts), *taught.rows]
         space = FeatureSpace(slots, embeddings)
         features = space.fit(everything, embedder, progress)
-        targets = _targets(np.vstack([labels, examples.tags]))
+        targets = _targets(np.vstack([labels, examples.tags, taught.labels]))
         owners = [row.owner for row in rows]
-        groups = np.array([*owners, *(-1 - i for i in range(len(examples.texts)))], dtype=np.int64)
-        ridge, weights = _choose(features, targets, groups, space.dense_weights, seed)
+        extra = len(examples.texts) + len(taught.rows)
+        groups = np.array([*owners, *(-1 - i for i in range(extra))], dtype=np.int64)
+        whole = np.arange(len(features) - len(taught.rows))
+        judged = features.take(whole) if taught.rows else features
+        ridge, weights = _choose(judged, targets[whole], groups[whole], space.dense_weights, seed)
         machine = KernelRidge(ridge, weights)
-        scores = machine.fit(features, targets, groups, seed)
+        known = np.vstack([np.ones((len(whole), labels.shape[1]), np.bool_), taught.known]) if taught.rows else None
+        scores = machine.fit(features, targets, groups, seed, known)
         return cls(space, machine, by_turn), scores[: len(rows)]
 
     def rows(self, conversations: Sequence[Conversation]) -> list[Row]:
