@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from jobs.errors import InputError
-from jobs.labelling.dead_letters import list_letters, replay
+from jobs.labelling.commands import letters_table, sample_table
+from jobs.labelling.dead_letters import Letter, Letters, list_letters, replay
 from jobs.settings import Settings
 from jobs.storage import Tables
 from tests import test_label
@@ -106,3 +109,13 @@ def test_the_command_line_names_its_commands() -> None:
 
     shown = CliRunner().invoke(app, ["dead-letters", "--help"]).output
     assert "list" in shown and "replay" in shown
+
+
+def test_replies_are_shown_when_asked_for_and_never_read_as_markup() -> None:
+    letter = Letter("c1", SECOND, 4, 9, "m", "not_json", "[bold]说了什么", 4, "open")
+    found = Letters({("not_json", "open"): 1}, (letter,))
+    for replies in (False, True):
+        console = Console(width=160, record=True, file=io.StringIO())
+        console.print(letters_table(found, SECOND), sample_table(found, replies=replies))
+        shown = console.export_text()
+        assert "not_json" in shown and "4-9" in shown and ("[bold]说了什么" in shown) == replies

@@ -21,7 +21,8 @@ Ds = Annotated[str, typer.Option("--ds", help="The night, YYYY-MM-DD.", metavar=
 Reason = Annotated[str | None, typer.Option(help="Only letters of this reason.")]
 
 
-def _counts(found: Letters, ds: str) -> Table:
+def letters_table(found: Letters, ds: str) -> Table:
+    """Letters by reason and state."""
     table = Table(title=f"dead letters of {ds}: {sum(found.counts.values())}")
     table.add_column("reason")
     table.add_column("state")
@@ -31,7 +32,8 @@ def _counts(found: Letters, ds: str) -> Table:
     return table
 
 
-def _sample(found: Letters, *, replies: bool) -> Table:
+def sample_table(found: Letters, *, replies: bool) -> Table:
+    """The sample, one letter a row."""
     table = Table(title="the first of them")
     for name in ("conversation", "night", "turns", "reason", "attempts", "state", *(("reply",) if replies else ())):
         table.add_column(name, overflow="fold")
@@ -55,9 +57,9 @@ def list_command(
 
     with open_tables("dead-letters", ds) as (tables, _):
         found = list_letters(tables, ds, reason, sample)
-    console.print(_counts(found, ds))
+    console.print(letters_table(found, ds))
     if found.sample:
-        console.print(_sample(found, replies=replies))
+        console.print(sample_table(found, replies=replies))
 
 
 @app.command("replay")
