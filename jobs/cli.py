@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +12,12 @@ from rich.console import Console
 from jobs.bench.cli import app as bench_app
 from jobs.errors import DongchaError
 from jobs.evaluation.commands import flips, learning_curve, recovery, split
+from jobs.labelling.commands import app as dead_letters_app
 from jobs.llm.batch_cli import app as batch_app
 from jobs.llm.cli import app as serve_app
-from jobs.settings import Settings, load_settings
-from jobs.storage import Tables, check_ds
+from jobs.opening import open_tables as _tables
+from jobs.settings import load_settings
+from jobs.storage import check_ds
 from jobs.taxonomies.cli import app as taxonomy_app
 
 app = typer.Typer(
@@ -32,24 +32,12 @@ app = typer.Typer(
 app.add_typer(serve_app, name="serve", rich_help_panel="Around the night")
 app.add_typer(batch_app, name="batch", rich_help_panel="Around the night")
 app.add_typer(taxonomy_app, name="taxonomy", rich_help_panel="The taxonomy")
+app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="The night")
 app.add_typer(bench_app, name="bench", rich_help_panel="Around the night")
 console = Console(stderr=True)
 
 Ds = Annotated[str, typer.Option("--ds", help="The night, YYYY-MM-DD.", metavar="DATE")]
 NIGHT, TAXONOMY, OWN, AROUND = "The night", "The taxonomy", "Your own chats", "Around the night"
-
-
-@contextmanager
-def _tables(name: str, ds: str) -> Iterator[tuple[Tables, Settings]]:
-    from jobs.spark import spark_session
-
-    settings = load_settings()
-    check_ds(ds)
-    spark = spark_session(settings, name)
-    try:
-        yield Tables(spark, settings.warehouse, settings.storage.format), settings
-    finally:
-        spark.stop()
 
 
 def _say(text: str) -> None:

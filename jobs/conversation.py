@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jobs.errors import InputError
 
@@ -52,6 +52,15 @@ class Conversation:
         """SHA-256 over speakers and texts: equal conversations are labelled once."""
         body = json.dumps([[t.speaker, t.text] for t in self.turns], ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Spoken(Protocol):
+    """Whatever holds a customer's words: a conversation, or a window of one."""
+
+    @property
+    def customer_turns(self) -> tuple[tuple[int, str], ...]:
+        """(turn number from 0, text) of what the customer said."""
+        ...
 
 
 def parse_conversation(record: Any, where: str) -> Conversation:

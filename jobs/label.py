@@ -21,7 +21,7 @@ from jobs.guarantee import Target
 from jobs.labelling.backlog import candidates
 from jobs.labelling.conclude import Rules, conclude
 from jobs.labelling.gold_pass import compare, gold_candidates, gold_labels, predictions, verdicts_by_content
-from jobs.labelling.llm_pass import LlmPass, Say
+from jobs.labelling.llm_pass import Asked, LlmPass, Say
 from jobs.labelling.questions import all_questions, unsure_questions
 from jobs.labelling.student_pass import student_views
 from jobs.labelling.usage import Spent
@@ -40,7 +40,7 @@ EMPTY_NIGHT = 10
 
 @dataclass(frozen=True, slots=True)
 class LabelResult:
-    """Counts of one night."""
+    """Counts of one night. `dead_letters`: requests that came to no usable answer tonight, with all their retries."""
 
     conversations: int
     labelled: int
@@ -48,6 +48,7 @@ class LabelResult:
     dead: int
     tags: int
     llm_requests: int
+    dead_letters: int
     llm_tags: tuple[str, ...]
     spent: Spent
 
@@ -56,7 +57,7 @@ class LabelResult:
         cache = "" if rate is None else f" (prefix cache: {rate:.0%} of {self.spent.prefix_queries} prompt tokens)"
         return (
             f"{self.conversations} conversations: {self.labelled} labelled, {self.pending} pending, {self.dead} dead; "
-            f"{self.tags} tags; {self.llm_requests} LLM requests{cache}; "
+            f"{self.tags} tags; {self.llm_requests} LLM requests{cache}, {self.dead_letters} dead letters; "
             f"the LLM decides {len(self.llm_tags)} tags"
         )
 
@@ -68,9 +69,9 @@ class _Night:
         self.tables, self.settings, self.ds, self.say = tables, settings, ds, say
         self.taxonomy: Taxonomy = approved_taxonomy(settings, ds)
         self.student_key, self.folder = student_of_night(settings, ds)
-        self.prompt = LabelPrompt(self.taxonomy, load_profile(settings))
+        self.prompt = LabelPrompt(self.taxonomy, load_profile(settings), overlap=settings.label.window_overlap)
         self.llm = LlmPass(tables, settings, ds, self.taxonomy, self.prompt)
-        self.spent = Spent()
+        self.spent, self.dead_letters = Spent(), 0
         label = settings.label
         self.bands = Bands.plain(len(self.taxonomy.tag_ids), label.unsure_low, label.unsure_high)
         tags = self.taxonomy.tags
@@ -91,9 +92,8 @@ class _Night:
         """Ask the LLM about calibration gold, compare, promise: sets the night's rules and bands."""
         learned = gold_candidates(self.tables, self.ds, "train", "calibration")
         calibration = learned.where(F.col("split") == "calibration")
-        questions = all_questions(calibration, self.rules.tag_ids)
-        asked = self.llm.ask(questions, calibration, "calibration gold", self.say)
-        self.spent += asked.spent
+        questions = self.llm.questions(all_questions(calibration, self.rules.tag_ids), calibration)
+        asked = self.ask(questions, calibration, "calibration gold")
         verdicts = verdicts_by_content(self.llm.answers(questions))
         views = self.views(learned, left_out=True)
         seen = views.join(learned.select("conversation_id", "split"), "conversation_id")
@@ -117,6 +117,13 @@ class _Night:
         self.say(f"promised: {sum(p.promised != 'none' for p in promised)} of {len(promised)} tags")
         self.write("llm_trust", [asdict(t) for t in trust])
         self.write("tag_promises", [asdict(p) for p in promised])
+
+    def ask(self, questions: DataFrame, texts: DataFrame, what: str) -> Asked:
+        """Ask the LLM what is not settled yet, and count it for the night."""
+        asked = self.llm.ask(questions, texts, what, self.say)
+        self.spent += asked.spent
+        self.dead_letters += asked.unusable
+        return asked
 
     def write(self, name: str, rows: Sequence[dict[str, object]]) -> None:
         """Write driver-side rows as night `ds` of a table."""
@@ -146,9 +153,10 @@ def _gold_pass(night: _Night) -> None:
     views = night.views(gold, left_out=True)
     try:
         if night.rules.llm_tags:
-            questions = unsure_questions(views, night.rules.tag_ids, night.rules.llm_tags)
-            night.spent += night.llm.ask(questions, gold, "gold", night.say).spent
-        verdicts = verdicts_by_content(night.llm.answers(all_questions(gold, night.rules.tag_ids)))
+            unsure = unsure_questions(views, night.rules.tag_ids, night.rules.llm_tags)
+            night.ask(night.llm.questions(unsure, gold), gold, "gold")
+        questions = night.llm.questions(all_questions(gold, night.rules.tag_ids), gold)
+        verdicts = verdicts_by_content(night.llm.answers(questions))
         seen = views.join(gold.select("conversation_id", "split", "turns"), "conversation_id")
         rows = [row.asDict(recursive=True) for row in seen.collect()]
         night.write("gold_predictions", predictions(rows, verdicts, night.rules))
@@ -171,9 +179,9 @@ def label(tables: Tables, settings: Settings, ds: str, say: Say = print) -> Labe
     try:
         count = todo.count()
         say(f"student: {count} conversations")
-        questions = unsure_questions(views, night.rules.tag_ids, night.rules.llm_tags)
+        questions = night.llm.questions(unsure_questions(views, night.rules.tag_ids, night.rules.llm_tags), todo)
         if night.rules.llm_tags:
-            night.spent += night.llm.ask(questions, todo, "night", say).spent
+            night.ask(questions, todo, "night")
         concluded = conclude(todo, views, night.llm.answers(questions), night.rules).persist(StorageLevel.DISK_ONLY)
         tables.write("labels", night.labels(concluded), ds)
         tables.write("label_outcomes", concluded, ds)
@@ -191,6 +199,7 @@ def label(tables: Tables, settings: Settings, ds: str, say: Say = print) -> Labe
         number.get("dead", 0),
         int(tags),
         night.spent.requests,
+        night.dead_letters,
         tuple(sorted(night.rules.llm_tags)),
         night.spent,
     )

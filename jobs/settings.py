@@ -93,11 +93,15 @@ class LlmSettings(_Section):
 
 
 class LabelSettings(_Section):
-    """The cascade; without `llm` no LLM is ever asked, and the student decides alone."""
+    """The cascade; without `llm` no LLM is ever asked, and the student decides alone.
+
+    A conversation longer than the model's context is asked about in windows that have `window_overlap` turns in common.
+    """
 
     taxonomy: str = "taxonomies/wealth-advisory.yaml"
     llm: bool = True
     wave_size: int = 128
+    window_overlap: int = Field(default=2, ge=0)
     unsure_low: float = 0.2
     unsure_high: float = 0.8
 

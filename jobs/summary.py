@@ -102,15 +102,15 @@ def _published(settings: Settings) -> dict[str, int]:
 
 def _lines(found: Summary) -> Sequence[tuple[str, str]]:
     flow, by = found.flow, found.tags_by
-    reasons = ", ".join(f"{reason} {count}" for reason, count in flow.quarantine.items())
     waiting = f", {flow.pending} pending" if flow.pending else ""
     given_up = f", {flow.dead} given up" if flow.dead else ""
     carried = f" ({flow.carried} of earlier nights)" if flow.carried else ""
     return (
         ("conversations in", f"{flow.read}: {flow.conversations} kept, {flow.quarantined} quarantined"),
-        ("quarantined", f"{flow.quarantined}" + (f": {reasons}" if reasons else "")),
+        ("quarantined", _by_reason(flow.quarantine)),
         ("labelled", f"{flow.labelled}{waiting}{given_up}{carried}; {flow.no_tag} without any tag"),
         ("labelled by", f"student alone {flow.student_labelled}, with the LLM {flow.llm_labelled}"),
+        ("dead letters", _by_reason(flow.dead_letters)),
         ("tags given", f"{sum(by.values())}: student {by['student']}, LLM {by['llm']}"),
         ("precision", _figure(found, "precision")),
         ("recall", _figure(found, "recall")),
@@ -120,6 +120,11 @@ def _lines(found: Summary) -> Sequence[tuple[str, str]]:
         ("CRM database", found.crm_url),
         ("MLflow store", found.mlflow_uri),
     )
+
+
+def _by_reason(counts: Mapping[str, int]) -> str:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    return f"{sum(counts.values())}" + (f": {reasons}" if reasons else "")
 
 
 def _figure(found: Summary, name: str) -> str:

@@ -14,7 +14,6 @@ from jobs.llm.answers import BadAnswerError, parse_answer
 from jobs.llm.confidence import tag_confidence
 from jobs.llm.labelling import LabelPrompt, answer_key
 from jobs.llm.profiles import PROFILES, ServingProfile, read_profile
-from jobs.llm.rendering import render
 from jobs.settings import PROJECT
 from jobs.taxonomy import load_taxonomy, parse_taxonomy
 
@@ -41,7 +40,7 @@ def answer(*tags: tuple[str, list[int], str], cannot_tell: bool = False) -> str:
 def test_prefix_is_the_same_for_every_conversation() -> None:
     prompt = LabelPrompt(WEALTH, profile())
     other = Conversation("d", (Turn("customer", "转账限额怎么调"),))
-    first, second = (prompt.messages(prompt.render(chat)) for chat in (CHAT, other))
+    first, second = (prompt.messages(prompt.windows(chat)[0]) for chat in (CHAT, other))
     assert first[0] == second[0]
     assert first[-1]["role"] == "user" and first[-1]["content"].endswith("</conversation>")
     assert "到期 了啊" not in first[0]["content"] and "到期 了啊" in first[-1]["content"]
@@ -130,20 +129,9 @@ def test_bad_answers(text: str, reason: str) -> None:
     assert caught.value.reason == reason
 
 
-def test_long_conversation_is_cut_and_says_so() -> None:
-    turns = tuple(Turn("customer", f"第{i}句" + "话" * 100) for i in range(100))
-    got = render(Conversation("long", turns), "zh", budget=1000, per_wide_char=1.0)
-    assert got.cut and 5 <= got.turns_shown < 12
-    article = render(
-        Conversation("a", (Turn("customer", "文" * 50_000), Turn("customer", "帮我看看"))), "zh", 1000, 1.0
-    )
-    assert article.cut and article.turns_shown == 2 and "帮我看看" in article.text
-    assert not render(CHAT, "zh", 1000, 1.0).cut
-
-
 def test_odd_characters_stay_on_one_line() -> None:
     nasty = "a\r\nb\u2028c\x00d\u202ee\ud800f\x85g\u200bh"
-    got = render(Conversation("n", (Turn("customer", nasty),)), "en", 1000, 1.0)
+    (got,) = LabelPrompt(WEALTH, profile(), language="en").windows(Conversation("n", (Turn("customer", nasty),)))
     assert got.text.split("\n") == ["<conversation>", "0 Customer: a b cdef gh", "</conversation>"]
     got.text.encode("utf-8")
 

@@ -71,6 +71,27 @@ def test_labels_keep_the_schema_and_the_prefix_is_cached(live: Settings) -> None
     assert any(outcome.confidence for outcome in outcomes if outcome.answer and outcome.answer.tags)
 
 
+def test_a_chat_longer_than_the_context_is_read_window_by_window(live: Settings) -> None:
+    """The server refuses what is longer than its context: it takes every window, so none is too long."""
+    profile = load_profile(live)
+    prompt = LabelPrompt(load_taxonomy(PROJECT / "taxonomies" / "wealth-advisory.yaml"), profile)
+    lines = ["这只基金最近跌得厉害，我有点睡不着", "Could you please explain the fees of this fund to me once more?"]
+    turns = [Turn("customer" if i % 2 else "agent", f"{i}: {lines[i // 2 % 2]}") for i in range(90)]
+    long = Conversation("long", (*turns, Turn("customer", "还有，我想给孩子存学费")))
+    found = prompt.windows(long)
+    assert len(found) >= 3 and found[-1].last_turn == 90
+
+    async def run() -> tuple[LlmUsage, LabelOutcome]:
+        async with LlmClient(profile, live.llm) as client:
+            (outcome,) = await label_conversations(client, prompt, [long])
+            return client.usage, outcome
+
+    usage, outcome = asyncio.run(run())
+    assert outcome.failure is None and usage.requests == usage.answers == len(found)
+    said = dict(long.customer_turns)
+    assert all(e.turn in said for tag in outcome.answer.tags for e in tag.evidence) if outcome.answer else False
+
+
 def test_structured_outputs_bind_the_model(live: Settings) -> None:
     """The old field names are ignored in silence: a schema that the prompt never mentions shows that ours binds."""
     schema = {

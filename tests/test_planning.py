@@ -17,17 +17,17 @@ GPU = read_profile(PROFILES / "gpu-qwen3-8b.yaml")
 
 def test_gpu_hours_and_money() -> None:
     got = forecast(WORK, RATES, GPU, CostSettings(gpu_hour=20.0))
-    assert (got.requests, got.prompt_tokens, got.cached_tokens, got.output_tokens) == (440, 880_000, 660_000, 17_600)
-    assert got.computed_tokens == 220_000
-    assert got.gpu_hours == pytest.approx(440 * 0.09 / 3600)
-    assert got.gpu_money == pytest.approx(20 * 440 * 0.09 / 3600)
+    assert (got.requests, got.prompt_tokens, got.cached_tokens, got.output_tokens) == (462, 924_000, 693_000, 18_480)
+    assert got.computed_tokens == 231_000
+    assert got.gpu_hours == pytest.approx(462 * 0.09 / 3600)
+    assert got.gpu_money == pytest.approx(20 * 462 * 0.09 / 3600)
     assert got.token_money is None
 
 
 def test_tokens_are_priced_by_their_kind() -> None:
     by_token = GPU.model_copy(update={"prices": Prices(input=2.0, cached_input=0.5, output=8.0)})
     got = forecast(WORK, RATES, by_token, CostSettings())
-    assert got.token_money == pytest.approx(0.22 * 2.0 + 0.66 * 0.5 + 0.0176 * 8.0)
+    assert got.token_money == pytest.approx(0.231 * 2.0 + 0.693 * 0.5 + 0.01848 * 8.0)
     assert got.gpu_money is None
 
 
@@ -39,7 +39,7 @@ def test_what_nobody_measured_is_left_open() -> None:
 
 def test_long_chats_count_by_their_windows() -> None:
     many = Work(1000, 50, 400, 900, windows=2000, text_tokens=4_000_000)
-    assert forecast(many, RATES, GPU, CostSettings()).requests == 2000
+    assert forecast(many, RATES, GPU, CostSettings()).requests == 2200
 
 
 def test_prefix_counters_are_a_difference() -> None:

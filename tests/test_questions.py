@@ -11,8 +11,8 @@ HASHES = {"maturity": "h1", "redemption": "h2"}
 
 
 def questions(tables: Tables, contents: int = 3) -> DataFrame:
-    rows = [(f"{i:064x}", tag) for i in range(contents) for tag in HASHES]
-    return tables.spark.createDataFrame(rows, "content_hash string, tag_id string")
+    rows = [(f"{i:064x}", f"{i:064x}", tag) for i in range(contents) for tag in HASHES]
+    return tables.spark.createDataFrame(rows, "conversation_hash string, content_hash string, tag_id string")
 
 
 def pay(tables: Tables, asked: DataFrame, night: str, verdict: str = "absent") -> None:

@@ -22,7 +22,20 @@ def night(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tupl
     settings = load_settings().model_copy(update={"var": tmp_path_factory.mktemp("summary")})
     tables = Tables(spark, settings.warehouse)
     Facts(conversations=30).write_to(tables)
+    _letters(tables, "rejected", "not_json", "rejected")
     return tables, settings
+
+
+def _letters(tables: Tables, *reasons: str) -> None:
+    """A dead letter of each reason, the last one twice, as after a kill between two tables."""
+    columns = "request_key string, conversation_id string, conversation_ds string, conversation_hash string, "
+    columns += "content_hash string, first_turn int, last_turn int, model string, prompt_hash string, reason string, "
+    columns += "reply string, attempts int, answer_keys array<string>"
+    none: list[str] = []
+    rows = [
+        (f"{i:064x}", f"c{i}", DS, "0" * 64, "0" * 64, 0, 1, "m", "p", r, "", 1, none) for i, r in enumerate(reasons)
+    ]
+    tables.append("dead_letters", tables.spark.createDataFrame([*rows, rows[-1]], columns), DS)
 
 
 def _printed(found: Summary, width: int = 200) -> str:
@@ -43,6 +56,7 @@ def test_the_night_in_a_few_lines(night: tuple[Tables, Settings]) -> None:
     assert found.flow.llm_labelled == labelled.where("llm_asked").count()
     printed = _printed(found)
     assert "36: 30 kept, 6 quarantined" in printed
+    assert "3: rejected 2, not_json 1" in printed
     assert "6: not_json 3, empty_text 2, future_date 1" in printed
     assert f"micro {micro['precision']:.3f} [{micro['precision_low']:.3f}, {micro['precision_high']:.3f}]" in printed
     assert f"{micro['support']} gold tags" in printed

@@ -74,7 +74,7 @@ async def _naive(profile: ServingProfile, job: Job, prompt: LabelPrompt) -> Bool
                 async with slots:
                     answer = await api.chat.completions.create(
                         model=profile.served_model_name,
-                        messages=[{"role": "user", "content": f"{prompt.render(chat).text}\n\n{prompt.system}"}],
+                        messages=[{"role": "user", "content": f"{prompt.windows(chat)[0].text}\n\n{prompt.system}"}],
                         max_tokens=profile.max_output_tokens,
                         temperature=0.0,
                         extra_body=dict(profile.extra_body),

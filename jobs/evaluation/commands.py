@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from jobs.errors import InputError
+from jobs.opening import open_tables
 from jobs.settings import load_settings
 
 
@@ -24,14 +26,26 @@ def learning_curve(
 
 
 def flips(
-    before: Annotated[Path, typer.Option(help="predictions.jsonl of one run of `evaluate`.")],
-    after: Annotated[Path, typer.Option(help="The same of another run over the same conversations.")],
+    before: Annotated[Path | None, typer.Option(help="predictions.jsonl of one run of `evaluate`.")] = None,
+    after: Annotated[Path | None, typer.Option(help="The same of another run over the same conversations.")] = None,
+    ds: Annotated[
+        str | None, typer.Option("--ds", help="Instead: label some of this night's once more.", metavar="DATE")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="With --ds: at most so many conversations.", min=1)] = 200,
 ) -> None:
-    """How many labels change when the same conversations are labelled twice."""
+    """How many labels change when the same conversations are labelled twice: two files, or a night labelled again."""
     from jobs.evaluation.flips import flips as run
+    from jobs.evaluation.relabel import relabelled_flips
     from jobs.evaluation.table import flips_table
 
-    Console().print(flips_table(run(before, after, load_settings().gate.confidence)))
+    if ds is not None and before is None and after is None:
+        with open_tables("flips", ds) as (tables, settings):
+            found = relabelled_flips(tables, settings, ds, limit, Console(stderr=True).print)
+    elif ds is None and before is not None and after is not None:
+        found = run(before, after, load_settings().gate.confidence)
+    else:
+        raise InputError("flips: give either --before and --after, or --ds")
+    Console().print(flips_table(found))
 
 
 def split(

@@ -20,7 +20,8 @@ class Flips:
     """Of `labels` that either labelling gives, `flipped` are given by one alone; `share` is their quotient.
 
     `conversations` were labelled twice, `changed` of them differently: with Wilson's interval, because conversations
-    are independent and the labels of one are not. `tags`: (flipped, labels) of each tag, the least stable first.
+    are independent and the labels of one are not. `tags`: (flipped, labels) of each tag, the least stable first;
+    `tag_intervals`: Wilson's interval of their quotient, for a conversation carries a tag once.
     """
 
     conversations: int
@@ -30,6 +31,7 @@ class Flips:
     flipped: int
     share: float
     tags: dict[str, tuple[int, int]]
+    tag_intervals: dict[str, Interval]
 
 
 def compare_labellings(before: Labelling, after: Labelling, confidence: float) -> Flips:
@@ -52,7 +54,8 @@ def compare_labellings(before: Labelling, after: Labelling, confidence: float) -
     order = sorted(given, key=lambda tag: (-flipped[tag] / given[tag], -given[tag], tag))
     tags_found = {tag: (flipped[tag], given[tag]) for tag in order}
     share = flipped.total() / given.total() if given else 0.0
-    return Flips(len(before), changed, interval, given.total(), flipped.total(), share, tags_found)
+    intervals = {tag: wilson(flipped[tag], given[tag], confidence) for tag in order}
+    return Flips(len(before), changed, interval, given.total(), flipped.total(), share, tags_found, intervals)
 
 
 def read_labelling(path: Path) -> dict[str, frozenset[str]]:

@@ -109,7 +109,7 @@ def _ask(job: Job, conversations: Sequence[Conversation], what: str) -> LlmAnswe
         raise ServerError(f"no LLM server at {status.base_url} ({status.detail}): run `python -m jobs serve up` first")
     profile = job.profile or load_profile(settings)
     taxonomy = job.taxonomy or taxonomy_from_labels(job.train, tags)
-    prompt = LabelPrompt(taxonomy, profile, tags=tags)
+    prompt = LabelPrompt(taxonomy, profile, tags=tags, overlap=settings.label.window_overlap)
 
     async def ask_all() -> tuple[list[LabelOutcome], int]:
         async with LlmClient(profile, settings.llm) as client:

@@ -82,8 +82,15 @@ def flips_table(result: dict[str, Any]) -> Table:
     )
     table = Table(title=title)
     table.add_column("tag")
-    for name in ("flipped", "labels", "share"):
+    for name in ("flipped", "labels", "share", "interval"):
         table.add_column(name, justify="right")
     for tag, (flipped, given) in list(result["tags"].items())[:_WORST]:
-        table.add_row(tag, str(flipped), str(given), f"{flipped / given:.1%}")
+        bounds = result["tag_intervals"][tag]
+        cells = (str(flipped), str(given), f"{flipped / given:.1%}", f"{bounds['low']:.1%} to {bounds['high']:.1%}")
+        table.add_row(tag, *cells)
+    if "requests" in result:
+        table.caption = (
+            f"The LLM was asked about {result['asked']} of them again, in {result['requests']} requests; "
+            f"{result['unanswered']} more got no usable answer and are not compared."
+        )
     return table

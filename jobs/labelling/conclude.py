@@ -15,6 +15,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from jobs.conversation import CUSTOMER
 from jobs.labelling.decide import Answer, Decision, StudentView, decide
 from jobs.labelling.questions import MOST_NIGHTS, UNUSABLE
+from jobs.labelling.windows import merged
 from jobs.parameters import extract_parameters
 
 _PARAMETERS = pa.struct(
@@ -63,15 +64,15 @@ class Rules:
 
 
 def answer_lists(answers: DataFrame) -> DataFrame:
-    """Answers (rows of `answers_of`) as one list a content: columns content_hash, answers."""
-    fields = F.struct("tag_id", "verdict", "confidence", "evidence", "unusable_nights")
+    """Answers (rows of `LlmPass.answers`) as one list a content: columns content_hash, answers."""
+    fields = F.struct("tag_id", "verdict", "confidence", "evidence", "unusable_nights", "windows")
     return answers.groupBy("content_hash").agg(F.collect_list(fields).alias("answers"))
 
 
 def conclude_one(row: Mapping[str, Any], rules: Rules) -> tuple[Decision, str, str | None]:
     """One conversation: its decision, its status (labelled, pending, dead) and why it is not labelled.
 
-    `row` has turns, the student's view and `answers` (or None).
+    `row` has turns, the student's view and `answers`, one a tag (or None).
     """
     known, dead, unusable = {}, set(), set()
     for entry in row["answers"] or ():
@@ -118,7 +119,8 @@ def _concluder(rules: Rules) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa
         for batch in batches:
             out = []
             for row in batch.to_pylist():
-                decision, status, reason = conclude_one(row, rules)
+                answers = merged(row["answers"] or ())
+                decision, status, reason = conclude_one(row | {"answers": answers}, rules)
                 out.append(
                     {name: row[name] for name in ("conversation_id", "conversation_ds", "content_hash")}
                     | {

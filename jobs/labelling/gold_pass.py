@@ -14,6 +14,7 @@ from jobs.guarantee import Evidence, Promise, Target, promises
 from jobs.labelling.conclude import Rules, conclude_one
 from jobs.labelling.decide import NONE
 from jobs.labelling.questions import UNUSABLE
+from jobs.labelling.windows import merged
 from jobs.storage import Tables
 
 
@@ -33,11 +34,11 @@ def gold_labels(tables: Tables, ds: str, *splits: str) -> dict[str, set[str]]:
 
 
 def verdicts_by_content(answers: DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """Answers as lists of plain rows a content."""
+    """Answers as lists of plain rows a content, one row a tag."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in answers.collect():
         found.setdefault(row["content_hash"], []).append(row.asDict(recursive=True))
-    return found
+    return {content: merged(entries) for content, entries in found.items()}
 
 
 def _usable(entries: Sequence[Mapping[str, Any]], tag_ids: Sequence[str]) -> bool:

@@ -46,9 +46,12 @@ def with_keys(questions: DataFrame, tag_hashes: Mapping[str, str], prompt_hash: 
 def answers_of(tables: Tables, questions: DataFrame) -> DataFrame:
     """What is known of the keys of `questions`, one row a key: an answer that counts, else the newest unusable one.
 
-    Adds `unusable_nights`, on how many nights the question came to nothing, and `last_asked`.
+    Adds `failures`, how often the question came to nothing, `unusable_nights`, on how many nights, and `last_asked`. A
+    person's wish to ask again (`dead_letter_replays`) holds until the next answer, usable or not: `replayed`. Such a
+    question counts as never tried.
     """
     keys = questions.select("answer_key").distinct()
+    wishes = tables.read_all("dead_letter_replays").groupBy("answer_key").agg(F.max("failures").alias("wished_at"))
     best = Window.partitionBy("answer_key").orderBy(F.col("verdict") == UNUSABLE, F.col("ds").desc())
     every = Window.partitionBy("answer_key")
     failed_night = F.when(F.col("verdict") == UNUSABLE, F.col("ds"))
@@ -57,9 +60,15 @@ def answers_of(tables: Tables, questions: DataFrame) -> DataFrame:
         .join(keys, "answer_key", "left_semi")
         .withColumn("rank", F.row_number().over(best))
         .withColumn("unusable_nights", F.size(F.collect_set(failed_night).over(every)))
+        .withColumn("failures", F.count(failed_night).over(every))
         .withColumn("last_asked", F.max("ds").over(every))
         .where("rank = 1")
         .drop("rank")
+        .join(wishes, "answer_key", "left")
+        .withColumn("replayed", (F.col("verdict") == UNUSABLE) & F.col("wished_at").eqNullSafe(F.col("failures")))
+        .withColumn("unusable_nights", F.when(F.col("replayed"), 0).otherwise(F.col("unusable_nights")))
+        .withColumn("last_asked", F.when(F.col("replayed"), "").otherwise(F.col("last_asked")))
+        .drop("wished_at")
     )
 
 
@@ -70,12 +79,18 @@ def settled(answers: DataFrame, ds: str) -> DataFrame:
 
 
 def missing_contents(tables: Tables, questions: DataFrame, ds: str) -> DataFrame:
-    """(content_hash, tags) still to ask: one row a content, with the tags that are not settled, sorted."""
+    """(content_hash, tags, conversation_hash) still to ask: one row a content, its tags that are not settled, sorted.
+
+    `conversation_hash` is one of the conversations that have this content.
+    """
     known = settled(answers_of(tables, questions), ds).select("answer_key")
     return (
         questions.join(known, "answer_key", "left_anti")
         .groupBy("content_hash")
-        .agg(F.sort_array(F.collect_set("tag_id")).alias("tags"))
+        .agg(
+            F.sort_array(F.collect_set("tag_id")).alias("tags"),
+            F.min("conversation_hash").alias("conversation_hash"),
+        )
     )
 
 

@@ -21,7 +21,10 @@ def _total(first: int | None, second: int | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Counts of one or several passes. `seconds`: wall clock; `prefix_*`: tokens, None where no server counts them."""
+    """Counts of one or several passes. `seconds`: wall clock; `prefix_*`: tokens, None where no server counts them.
+
+    `conversations` counts one longer than the context once for each of its windows asked about.
+    """
 
     conversations: int = 0
     requests: int = 0

@@ -8,19 +8,20 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.conversation import Conversation
+from jobs.conversation import Spoken
 
 
 class BadAnswerError(Exception):
     """An answer that does not count. `reason` is one of the words below; the text holds no word of the chat.
 
-    Reasons: not_json, schema, unknown_tag, quote_not_found, contradiction, truncated.
+    Reasons: not_json, schema, unknown_tag, quote_not_found, contradiction, truncated. `reply` is what the model said.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, reply: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.reply = reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,8 @@ def _locate(quote: str, turns: list[int], folded: dict[int, str]) -> Evidence:
     raise BadAnswerError("quote_not_found", "a quote is not in the customer's words")
 
 
-def parse_answer(text: str, conversation: Conversation, tag_ids: Collection[str]) -> LabelAnswer:
-    """Verify one answer against its conversation.
+def parse_answer(text: str, spoken: Spoken, tag_ids: Collection[str]) -> LabelAnswer:
+    """Verify one answer against the conversation, or the window of it, that was shown.
 
     Each tag must be known and its quote must stand in a customer turn, compared without regard to width, case and
     white space. A tag given twice is merged.
@@ -106,7 +107,7 @@ def parse_answer(text: str, conversation: Conversation, tag_ids: Collection[str]
         raise BadAnswerError("schema", "expected an object with tags and cannot_tell")
     if cannot_tell and data["tags"]:
         raise BadAnswerError("contradiction", "cannot_tell together with tags")
-    folded = {number: fold(said) for number, said in conversation.customer_turns}
+    folded = {number: fold(said) for number, said in spoken.customer_turns}
     found: dict[str, list[Evidence]] = {}
     for number, entry in enumerate(data["tags"]):
         tag, turns, quote = _fields(entry, number)

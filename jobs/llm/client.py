@@ -132,7 +132,7 @@ class LlmClient:
         """
         request = chat_request(self.profile, messages, schema, schema_name, max_tokens)
         failure = Failure(FailureKind.UNREACHABLE, "never sent")
-        bad_answers = attempts = 0
+        bad_answers, attempts, reply = 0, 0, ""
         async with self._slots:
             while attempts <= self._llm.retries:
                 if self._failed_in_a_row >= _OUTAGE_AFTER:
@@ -145,7 +145,7 @@ class LlmClient:
                 except BadAnswerError as error:
                     bad_answers += 1
                     self._failed_in_a_row = 0
-                    failure = Failure(FailureKind.BAD_ANSWER, str(error))
+                    failure, reply = Failure.bad_answer(error), error.reply
                 except _RetryableError as error:
                     failure = error.failure
                     if attempts <= self._llm.retries:
@@ -156,7 +156,7 @@ class LlmClient:
         self.usage.failures += 1
         if failure.kind in _OUTAGES:
             self._failed_in_a_row += 1
-        return LlmResult(None, failure, attempts)
+        return LlmResult(None, failure, attempts, reply)
 
     def _pause(self, attempt: int, wanted: float | None) -> float:
         """Seconds before the next attempt: doubled each time, half of it random; a server's Retry-After is kept."""

@@ -30,15 +30,27 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request came to nothing after all its attempts; holds no word of the chat."""
+    """Why a request came to nothing after all its attempts; holds no word of the chat.
+
+    `reason`: of a bad answer, BadAnswerError's word for it.
+    """
 
     kind: FailureKind
     detail: str
+    reason: str | None = None
+
+    @classmethod
+    def bad_answer(cls, error: BadAnswerError) -> Failure:
+        """An answer that does not count."""
+        return cls(FailureKind.BAD_ANSWER, str(error), error.reason)
 
 
 @dataclass(frozen=True, slots=True)
 class LlmResult(Generic[T]):
-    """A parsed answer, or a failure. `token_logprobs` are (token text, natural log-probability) of the answer."""
+    """A parsed answer, or a failure; `text` is what the model said, of bad answers the last one.
+
+    `token_logprobs` are (token text, natural log-probability) of the answer.
+    """
 
     value: T | None
     failure: Failure | None
@@ -110,15 +122,19 @@ def read_completion(
     """(parsed answer, its text, its tokens with their log-probabilities).
 
     Raises:
-        BadAnswerError: what came back does not count.
+        BadAnswerError: what came back does not count; its `reply` is the text.
     """
     if not completion.choices:
         raise BadAnswerError("schema", "the response holds no choice")
     choice = completion.choices[0]
     text = choice.message.content or ""
     if choice.finish_reason == "length":
-        raise BadAnswerError("truncated", "the answer ran into the token limit")
-    value = parse(text)
+        raise BadAnswerError("truncated", "the answer ran into the token limit", text)
+    try:
+        value = parse(text)
+    except BadAnswerError as error:
+        error.reply = text
+        raise
     tokens = (choice.logprobs.content or []) if choice.logprobs is not None else []
     return value, text, tuple((token.token, token.logprob) for token in tokens)
 

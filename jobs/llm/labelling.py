@@ -8,19 +8,22 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from jinja2 import StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
-from jobs.conversation import Conversation
+from jobs.conversation import Conversation, Spoken
 from jobs.errors import InputError
-from jobs.llm.answers import BadAnswerError, LabelAnswer, parse_answer
+from jobs.llm.answers import BadAnswerError, Evidence, LabelAnswer, TagAnswer, parse_answer
 from jobs.llm.confidence import tag_confidence
 from jobs.llm.exchange import Asks, Failure
+from jobs.llm.merging import merge_evidence
 from jobs.llm.profiles import ServingProfile
-from jobs.llm.rendering import Rendered, estimate_tokens, passages, render
-from jobs.settings import PROJECT
+from jobs.llm.rendering import estimate_tokens, passages
+from jobs.llm.windows import Shape, Window, window_size, windows
+from jobs.settings import PROJECT, LabelSettings
 from jobs.taxonomy import Tag, Taxonomy
 
 PROMPTS = PROJECT / "prompts"
@@ -29,6 +32,7 @@ _TURNS_A_TAG = 3
 _MOST_PASSAGES = 64
 _FORM_TOKENS = 32
 _MARGIN_TOKENS = 64
+_OVERLAP = LabelSettings().window_overlap
 
 
 def answer_key(content_hash: str, tag_definition_hash: str, prompt_hash: str, model: str) -> str:
@@ -41,7 +45,8 @@ class LabelPrompt:
     """The labelling prompt of one taxonomy (or of some of its tags) for one serving profile.
 
     `language` defaults to the taxonomy's; there are `prompts/label.zh.md` and `prompts/label.en.md` (any other
-    language is asked in English). The system message is the same to the byte for every conversation.
+    language is asked in English). The system message is the same to the byte for every conversation. `overlap`: how
+    many turns two windows of a long conversation have in common (`label.window_overlap`).
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class LabelPrompt:
         profile: ServingProfile,
         language: str | None = None,
         tags: Sequence[str] | None = None,
+        overlap: int = _OVERLAP,
     ) -> None:
         wanted = taxonomy.tag_ids if tags is None else tuple(tags)
         if not wanted:
@@ -70,6 +76,8 @@ class LabelPrompt:
                 f"the labelling prompt of {len(wanted)} tags leaves no room for a conversation in profile "
                 f"{profile.name} (context {profile.context_length}): use fewer tags, or a profile with more context"
             )
+        size = window_size(self.budget, profile.context_length)
+        self._shape = Shape(self.language, self.budget, size, overlap, profile.tokens_per_wide_char)
 
     def _render(self, tags: list[Tag]) -> str:
         environment = SandboxedEnvironment(undefined=StrictUndefined)
@@ -86,24 +94,24 @@ class LabelPrompt:
         form += [self.quote_chars, self.max_tags]
         return hashlib.sha256(json.dumps(form, ensure_ascii=False).encode()).hexdigest()
 
-    def render(self, conversation: Conversation) -> Rendered:
-        """The conversation as the last message shows it, cut to the context that is left."""
-        return render(conversation, self.language, self.budget, self.profile.tokens_per_wide_char)
+    def windows(self, conversation: Conversation) -> tuple[Window, ...]:
+        """The conversation as the last message shows it; where it is longer than the context, several that overlap."""
+        return windows(conversation, self._shape)
 
-    def messages(self, rendered: Rendered) -> list[dict[str, str]]:
+    def messages(self, window: Window) -> list[dict[str, str]]:
         """Chat messages: the unchanging rules and tags first, the conversation last."""
-        return [{"role": "system", "content": self.system}, {"role": "user", "content": rendered.text}]
+        return [{"role": "system", "content": self.system}, {"role": "user", "content": window.text}]
 
-    def schema(self, conversation: Conversation) -> dict[str, Any]:
+    def schema(self, spoken: Spoken) -> dict[str, Any]:
         """JSON Schema of an answer: at most `max_tags` tags with turns and a quote, and `cannot_tell`.
 
         The same for every conversation, unless the profile says `quotes: choose`.
         """
         turns: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 9999}
         quote: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": self.quote_chars}
-        offered = passages(conversation, self.quote_chars, _MOST_PASSAGES)
+        offered = passages(spoken, self.quote_chars, _MOST_PASSAGES)
         if self.profile.quotes == "choose" and offered:
-            turns = {"enum": [number for number, _ in conversation.customer_turns]}
+            turns = {"enum": [number for number, _ in spoken.customer_turns]}
             quote = {"type": "string", "enum": list(offered)}
         tag = {
             "type": "object",
@@ -133,9 +141,10 @@ class LabelPrompt:
 
 @dataclass(frozen=True, slots=True)
 class LabelOutcome:
-    """What became of one conversation: an answer, or a failure that says why there is none.
+    """What became of one conversation, or of a window of it: an answer, or a failure that says why there is none.
 
     `confidence` maps answered tags to a probability where the server tells it; `cut`: the model did not see all text.
+    `reply` is the last answer that did not count.
     """
 
     conversation_id: str
@@ -145,26 +154,73 @@ class LabelOutcome:
     attempts: int
     confidence: dict[str, float]
     cut: bool
+    reply: str = ""
 
 
-async def _label(client: Asks, prompt: LabelPrompt, conversation: Conversation) -> LabelOutcome:
-    if not conversation.customer_turns:
+async def _label(client: Asks, prompt: LabelPrompt, window: Window) -> LabelOutcome:
+    if not window.customer_turns:
         nothing = LabelAnswer((), cannot_tell=False)
-        return LabelOutcome(conversation.conversation_id, conversation.content_hash, nothing, None, 0, {}, False)
-    rendered = prompt.render(conversation)
+        return LabelOutcome(window.conversation_id, window.content_hash, nothing, None, 0, {}, False)
 
     def parse(text: str) -> LabelAnswer:
-        return parse_answer(text, conversation, prompt.tag_ids)
+        return parse_answer(text, window, prompt.tag_ids)
 
-    result = await client.ask(prompt.messages(rendered), prompt.schema(conversation), "labels", parse)
+    result = await client.ask(prompt.messages(window), prompt.schema(window), "labels", parse)
     return LabelOutcome(
-        conversation.conversation_id,
-        conversation.content_hash,
+        window.conversation_id,
+        window.content_hash,
         result.value,
         result.failure,
         result.attempts,
         tag_confidence(result.text, result.token_logprobs) if result.value is not None else {},
-        rendered.cut,
+        window.cut,
+        "" if result.value is not None else result.text,
+    )
+
+
+async def label_windows(
+    client: Asks,
+    prompt: LabelPrompt,
+    some: Sequence[Window],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[LabelOutcome]:
+    """Label windows, in their order; the client bounds how many are in flight.
+
+    `progress` is called with (done, all) after each. One bad answer or a dead server never raises: see `failure`.
+    """
+    done = 0
+
+    async def one(window: Window) -> LabelOutcome:
+        nonlocal done
+        outcome = await _label(client, prompt, window)
+        done += 1
+        if progress is not None:
+            progress(done, len(some))
+        return outcome
+
+    return list(await asyncio.gather(*(one(window) for window in some)))
+
+
+def _whole(conversation: Conversation, parts: Sequence[LabelOutcome]) -> LabelOutcome:
+    """The windows' outcomes as their conversation's. It has an answer when all windows have; see `merge_evidence`."""
+    found: dict[str, list[Evidence]] = {}
+    for tag in (tag for part in parts if part.answer for tag in part.answer.tags):
+        found.setdefault(tag.tag, []).extend(tag.evidence)
+    tags = tuple(TagAnswer(tag, merge_evidence(evidence)) for tag, evidence in found.items())
+    doubt = not tags and any(part.answer.cannot_tell for part in parts if part.answer)
+    failure = next((part.failure for part in parts if part.answer is None), None)
+    whole = all(part.answer is not None for part in parts)
+    confidence: dict[str, float] = {}
+    for tag_id, value in (item for part in parts for item in part.confidence.items()):
+        confidence[tag_id] = max(value, confidence.get(tag_id, 0.0))
+    return LabelOutcome(
+        conversation.conversation_id,
+        conversation.content_hash,
+        LabelAnswer(tags, cannot_tell=doubt) if whole else None,
+        failure,
+        sum(part.attempts for part in parts),
+        confidence if whole else {},
+        any(part.cut for part in parts),
     )
 
 
@@ -174,21 +230,14 @@ async def label_conversations(
     conversations: Sequence[Conversation],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[LabelOutcome]:
-    """Label conversations, in their order; the client bounds how many are in flight.
+    """Label conversations, in their order, long ones window by window; `progress` counts windows.
 
-    `progress` is called with (done, all) after each. One bad answer or a dead server never raises: see `failure`.
+    As for `label_windows`, nothing that goes wrong with one of them raises.
     """
-    done = 0
-
-    async def one(conversation: Conversation) -> LabelOutcome:
-        nonlocal done
-        outcome = await _label(client, prompt, conversation)
-        done += 1
-        if progress is not None:
-            progress(done, len(conversations))
-        return outcome
-
-    return list(await asyncio.gather(*(one(conversation) for conversation in conversations)))
+    parts = [prompt.windows(conversation) for conversation in conversations]
+    outcomes = iter(await label_windows(client, prompt, [window for some in parts for window in some], progress))
+    both = zip(conversations, parts, strict=True)
+    return [_whole(conversation, list(islice(outcomes, len(some)))) for conversation, some in both]
 
 
 __all__ = [
@@ -198,5 +247,6 @@ __all__ = [
     "LabelPrompt",
     "answer_key",
     "label_conversations",
+    "label_windows",
     "parse_answer",
 ]

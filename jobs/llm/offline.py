@@ -216,7 +216,7 @@ class OfflineClient:
         A bad one is asked again with another seed, as `LlmClient.ask` does, and that request waits for the next run.
         """
         request = chat_request(self.profile, messages, schema, schema_name, max_tokens)
-        failure, attempts = _WAITING, 0
+        failure, attempts, reply = _WAITING, 0, ""
         while attempts <= self._retries:
             custom_id, line = request_line(another_try(request, attempts))
             asked, answer = known_answer(self._index, custom_id)
@@ -234,9 +234,9 @@ class OfflineClient:
             try:
                 return self._read(body, parse, attempts)
             except BadAnswerError as error:
-                failure = Failure(FailureKind.BAD_ANSWER, str(error))
+                failure, reply = Failure.bad_answer(error), error.reply
         self.usage.failures += 1
-        return LlmResult(None, failure, attempts)
+        return LlmResult(None, failure, attempts, reply)
 
     def _read(self, body: str, parse: Callable[[str], T], attempts: int) -> LlmResult[T]:
         try:

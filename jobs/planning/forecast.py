@@ -13,7 +13,8 @@ from jobs.settings import CostSettings
 class Work:
     """What must be asked: `asked` conversations still have an open question, of `conversations` and gold.
 
-    `windows` and `text_tokens` are what their prompts need at least, estimated from their text.
+    `windows`: the prompts they take, a conversation longer than the model's context has several. `text_tokens`: what
+    these hold at least, estimated from their text.
     """
 
     conversations: int
@@ -51,7 +52,7 @@ def forecast(work: Work, rates: Rates | None, profile: ServingProfile, cost: Cos
     if rates is None:
         gpu_hours = None if profile.gpus else 0.0
         return Forecast(work.windows, work.text_tokens, True, None, None, None, None, gpu_hours, None, None)
-    requests = max(work.windows, round(work.asked * rates.requests_per_conversation))
+    requests = round(work.windows * rates.requests_per_window)
     prompt = round(requests * rates.prompt_tokens_per_request)
     cached = round(prompt * rates.cached_share)
     output = round(requests * rates.output_tokens_per_request)

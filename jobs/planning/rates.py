@@ -1,4 +1,4 @@
-"""Rates that former nights measured: what a conversation and a request cost on this model and profile."""
+"""Rates that former nights measured: what a window and a request cost on this model and profile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Rates:
     nights: tuple[str, ...]
     requests_measured: int
     same_prompt: bool
-    requests_per_conversation: float
+    requests_per_window: float
     prompt_tokens_per_request: float
     cached_share: float
     output_tokens_per_request: float

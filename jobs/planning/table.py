@@ -45,6 +45,7 @@ def plan_table(plan: Plan) -> Table:
     table.add_row("conversations (waiting ones included)", _count(work.conversations))
     table.add_row("gold conversations", _count(work.gold))
     table.add_row("conversations to ask the LLM about", _count(work.asked))
+    table.add_row("prompts for them (long ones: one a window)", _count(work.windows))
     table.add_row("open questions (conversation and tag)", _count(work.questions))
     table.add_row("requests", _count(made.requests) + ("" if plan.rates or not work.asked else " or more"))
     estimated = " (estimated from the text)" if made.prompt_tokens_estimated else ""

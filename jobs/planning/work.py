@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.conversation import Conversation, Turn
+from jobs.labelling.windows import wanted_windows
 from jobs.llm.labelling import LabelPrompt
 from jobs.llm.rendering import estimate_tokens
 
@@ -24,8 +24,8 @@ def _sizer(prompt: LabelPrompt) -> Callable[[Iterator[pa.RecordBatch]], Iterator
         for batch in batches:
             windows, tokens = 0, 0.0
             for row in batch.to_pylist():
-                turns = tuple(Turn(t["speaker"], t["text"]) for t in row["turns"])
-                shown = [prompt.render(Conversation(row["content_hash"], turns))]
+                # A window without a word of the customer's is answered without a request.
+                shown = [window for window in wanted_windows(row, prompt) if window.customer_turns]
                 windows += len(shown)
                 tokens += sum(prefix + estimate_tokens(window.text, per_wide_char) for window in shown)
             yield pa.RecordBatch.from_pydict({"windows": [windows], "tokens": [tokens]}, schema=_SIZES)
@@ -33,8 +33,8 @@ def _sizer(prompt: LabelPrompt) -> Callable[[Iterator[pa.RecordBatch]], Iterator
     return size
 
 
-def prompt_sizes(contents: DataFrame, prompt: LabelPrompt) -> tuple[int, int]:
-    """(requests, prompt tokens) that contents (content_hash, turns) need at least; tokens estimated from characters."""
-    sizes = contents.select("content_hash", "turns").mapInArrow(_sizer(prompt), from_arrow_schema(_SIZES))
+def prompt_sizes(wanted: DataFrame, prompt: LabelPrompt) -> tuple[int, int]:
+    """(requests, prompt tokens) that `wanted`, rows of `with_texts`, need at least; tokens from counted characters."""
+    sizes = wanted.mapInArrow(_sizer(prompt), from_arrow_schema(_SIZES))
     total = sizes.agg(F.sum("windows").alias("windows"), F.sum("tokens").alias("tokens")).collect()[0]
     return int(total["windows"] or 0), round(total["tokens"] or 0)

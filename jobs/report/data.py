@@ -34,6 +34,8 @@ def _flow(tables: Tables, ds: str) -> Flow:
     quarantine = {
         row["reason"]: row["count"] for row in tables.read("quarantine", ds).groupBy("reason").count().collect()
     }
+    letters = tables.read_all("dead_letters").where(F.col("ds") == ds).dropDuplicates(["request_key"])
+    dead_letters = {row["reason"]: row["count"] for row in letters.groupBy("reason").count().collect()}
     status: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     counts: Counter[str] = Counter()
@@ -53,6 +55,7 @@ def _flow(tables: Tables, ds: str) -> Flow:
         conversations=sum(channels.values()),
         channels=_largest_first(channels),
         quarantine=_largest_first(quarantine),
+        dead_letters=_largest_first(dead_letters),
         carried=counts["carried"],
         labelled=status["labelled"],
         llm_labelled=counts["llm_labelled"],

@@ -46,11 +46,13 @@ class Flow:
 
     `carried` ones are older and were picked up again; of the `llm_labelled` ones the student was unsure and the LLM
     was heard. Of the labelled ones, `tagged` have a tag, `no_tag` none, and `undecided` could not be told.
+    `dead_letters`, by reason: requests to the LLM that came to no usable answer.
     """
 
     conversations: int
     channels: Mapping[str, int]
     quarantine: Mapping[str, int]
+    dead_letters: Mapping[str, int]
     carried: int
     labelled: int
     llm_labelled: int

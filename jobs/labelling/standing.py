@@ -1,0 +1,40 @@
+"""What earlier nights found out about the labellers, read back: whom to trust with a tag, where the student is sure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from jobs.cascade import Bands
+from jobs.guarantee import Promise
+from jobs.settings import LabelSettings
+from jobs.storage import Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Tags the LLM may decide and the student's bands; `measured_on` is None where no night compared the labellers."""
+
+    llm_tags: frozenset[str]
+    bands: Bands
+    measured_on: str | None
+
+
+def standing(tables: Tables, ds: str, tag_ids: Sequence[str], label: LabelSettings) -> Standing:
+    """As the newest night up to `ds` left it. Where there is none, every tag may go to the LLM."""
+    plain = Bands.plain(len(tag_ids), label.unsure_low, label.unsure_high)
+    trust = tables.read_all("llm_trust", until=ds).collect()
+    if not trust:
+        return Standing(frozenset(tag_ids), plain, None)
+    newest = max(row["ds"] for row in trust)
+    decides = {row["tag_id"] for row in trust if row["ds"] == newest and row["llm_decides"]}
+    rows = [row.asDict() for row in tables.read_all("tag_promises", until=ds).collect()]
+    last = max((row["ds"] for row in rows), default="")
+    found = {row["tag_id"]: row for row in rows if row["ds"] == last}
+    if not set(tag_ids) <= set(found):
+        return Standing(frozenset(decides & set(tag_ids)), plain, newest)
+    names = [field.name for field in fields(Promise)]
+    promises = [Promise(**{name: found[tag_id][name] for name in names}) for tag_id in tag_ids]
+    decides |= {promise.tag_id for promise in promises if promise.promised == "cascade"}
+    bands = Bands.of(promises, label.unsure_low, label.unsure_high)
+    return Standing(frozenset(decides & set(tag_ids)), bands, newest)
