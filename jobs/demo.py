@@ -49,7 +49,8 @@ def demo(settings: Settings, ds: str) -> None:
     with shared_spark(settings):
         with running_server(settings):
             _step(2, f"DAG taxonomy, night {ds}: sample, induce, diff")
-            _timed("taxonomy", lambda: run_dag(settings, "taxonomy", ds, _show))
+            # Nobody is there to answer: the run ends with the diff, the proposal stays open.
+            _timed("taxonomy", lambda: run_dag(settings, "taxonomy", ds, _show, {"ask_person": False}))
             _step(3, f"DAG nightly, night {ds}: ingest, label, score, profile, publish")
             _timed("nightly", lambda: run_dag(settings, "nightly", ds, _show))
         _step(4, "Summary")
