@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -36,3 +37,13 @@ def stage(command: str, *, task_id: str | None = None, **options: Any) -> BashOp
         append_env=True,
         **options,
     )
+
+
+def output_of(command: str, ds: str) -> str:
+    """What `python -m jobs COMMAND --ds DS` prints, for a page to read; it is not logged.
+
+    Raises:
+        subprocess.CalledProcessError: the command failed.
+    """
+    line = [PYTHON, "-m", "jobs", *shlex.split(command), "--ds", ds]
+    return subprocess.run(line, cwd=PROJECT, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout

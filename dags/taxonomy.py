@@ -1,23 +1,24 @@
-"""Learn the business from a sample: a proposed taxonomy, its diff against the approved one, and a person's decision.
+"""Learn the business from a sample: a proposed taxonomy, its diff against the approved one, and a person's answer.
 
-The run waits at `person` until somebody chooses under *Required Actions*; after 30 days without an answer that task
-fails and the proposal stays open. `python -m jobs taxonomy approve` decides as well, and leaves nothing to ask.
+The run waits at `decision` until somebody answers under "Required Actions" in Airflow. Without an answer the task
+fails after 7 days and the proposal stays open; it can still be decided by `python -m jobs taxonomy approve` or
+`reject`. A run with `ask_person` off ends with the diff.
 """
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 
+from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, Param, chain
-from stage import DEFAULT_ARGS, stage
+from stage import DEFAULT_ARGS, output_of, stage
 
-ANSWER = "ti.xcom_pull(task_ids='person')"
+ANSWER = "ti.xcom_pull(task_ids='decision')"
 
 with DAG(
     dag_id="taxonomy",
-    description="sample, induce, diff, a person decides: the next version of the taxonomy",
+    description="sample, induce, diff: a proposed taxonomy, and an analyst's decision about it",
     doc_md=__doc__,
     schedule=None,
     start_date=datetime(2026, 11, 16),
@@ -25,6 +26,8 @@ with DAG(
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
     tags=["dongcha"],
+    params={"ask_person": Param(True, type="boolean", description="Wait for a person's decision about the proposal.")},
+    user_defined_macros={"output_of": output_of},
 ):
     serving_up = stage("serve up", retries=0, execution_timeout=timedelta(minutes=30)).as_setup()
     serving_down = stage("serve down", retries=0)
@@ -37,32 +40,28 @@ with DAG(
         induce,
         serving_down.as_teardown(setups=serving_up),
     )
-    person = HITLOperator(
-        task_id="person",
-        subject="The taxonomy proposed on {{ ds }}: is it to hold from that night on?",
-        body="{{ ti.xcom_pull(task_ids='taxonomy_ask') }}",
+    # Exit status 99 is BashOperator's word for "skip me", and with it all that waits for a person.
+    person_wanted = BashOperator(
+        task_id="person_wanted", bash_command="exit {{ 0 if params.ask_person else 99 }}", retries=0
+    )
+    decision = HITLOperator(
+        task_id="decision",
+        subject="Taxonomy proposed for {{ ds }}: shall it hold from that night on?",
+        # What the command says goes to the page alone: it quotes chats, and that belongs in no log.
+        body="{{ output_of('taxonomy diff', ds) }}",
         options=["Approve", "Reject"],
-        params={
-            "leave_out": Param("", type="string", title="Ids of tags not to adopt, with commas"),
-            "note": Param("", type="string", title="A remark for those who read it later"),
-        },
-        response_timeout=timedelta(days=30),
+        params={"note": Param(None, type=["null", "string"], description="A remark for those who read it later.")},
+        response_timeout=timedelta(days=7),
         retries=0,
     )
-    chain(
-        induce,
-        stage("diff"),
-        stage("taxonomy ask", output_processor=json.loads, retries=0),
-        person,
-        # Through the environment: what a person typed must never become part of a command line.
-        stage(
-            "taxonomy decide",
-            retries=0,
-            env={
-                "DONGCHA_REVIEW_CHOICE": f"{{{{ {ANSWER}['chosen_options'][0] }}}}",
-                "DONGCHA_REVIEW_BY": f"{{{{ {ANSWER}['responded_by_user']['name'] }}}}",
-                "DONGCHA_REVIEW_LEAVE_OUT": f"{{{{ {ANSWER}['params_input'].get('leave_out', '') }}}}",
-                "DONGCHA_REVIEW_NOTE": f"{{{{ {ANSWER}['params_input'].get('note', '') }}}}",
-            },
-        ),
+    decide = stage(
+        f'taxonomy {{{{ {ANSWER}[\'chosen_options\'][0] | lower }}}} --by "$DECIDED_BY" --note "$NOTE"',
+        task_id="decide",
+        retries=0,
+        # What people typed reaches the command as values of its environment, never as a part of the shell's line.
+        env={
+            "DECIDED_BY": f"{{{{ {ANSWER}['responded_by_user']['name'] }}}}",
+            "NOTE": f"{{{{ {ANSWER}['params_input'].get('note') or '' }}}}",
+        },
     )
+    chain(induce, stage("diff"), person_wanted, decision, decide)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -31,7 +32,9 @@ def airflow_env(settings: Settings) -> dict[str, str]:
         "DONGCHA_PYTHON": sys.executable,
     }
     # Deployments that bring their own Airflow settings keep them.
-    return {**os.environ, **{key: os.environ.get(key, value) for key, value in own.items()}}
+    env = {**os.environ, **{key: os.environ.get(key, value) for key, value in own.items()}}
+    # `standalone` starts its parts as `airflow`, also where this environment was not activated.
+    return env | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])}
 
 
 def airflow_command(settings: Settings, *arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[bytes]:
@@ -52,15 +55,29 @@ def runs_stages(arguments: Sequence[str]) -> bool:
     return tuple(arguments[:1]) in (("standalone",), ("scheduler",)) or tuple(arguments[:2]) == ("dags", "test")
 
 
-def run_dag(settings: Settings, dag_id: str, ds: str, show: Callable[[str], None]) -> None:
-    """Run one night of a DAG with `airflow dags test`, showing what its stages say.
+def run_dag(
+    settings: Settings,
+    dag_id: str,
+    ds: str,
+    show: Callable[[str], None],
+    params: Mapping[str, bool] | None = None,
+) -> None:
+    """Run one night of a DAG with `airflow dags test`, showing what its stages say; `params` are those of the run.
 
     Raises:
         DongchaError: the DAG failed; the message names the log.
     """
     log = settings.var_dir / "logs" / f"{dag_id}-{ds}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [str(Path(sys.executable).parent / "airflow"), "dags", "test", dag_id, ds]
+    command = [
+        str(Path(sys.executable).parent / "airflow"),
+        "dags",
+        "test",
+        dag_id,
+        ds,
+        "--conf",
+        json.dumps(dict(params or {})),
+    ]
     with log.open("w", encoding="utf-8") as kept:
         process = subprocess.Popen(
             command,

@@ -44,14 +44,13 @@ def demo(settings: Settings, ds: str) -> None:
     began = time.monotonic()
     # The DAGs start and stop a server of their own; here one server serves both, so theirs must leave it alone.
     os.environ["DONGCHA_LLM__KEEP_SERVER"] = "true"
-    # And nobody sits in front of Airflow's UI.
-    os.environ["DONGCHA_REVIEW__ASK"] = "false"
     _step(1, f"LLM server (profile {settings.llm.profile}) and Airflow")
     _timed("Airflow is prepared", lambda: prepare_airflow(settings))
     with shared_spark(settings):
         with running_server(settings):
             _step(2, f"DAG taxonomy, night {ds}: sample, induce, diff")
-            _timed("taxonomy", lambda: run_dag(settings, "taxonomy", ds, _show))
+            # Nobody is there to answer: the run ends with the diff, the proposal stays open.
+            _timed("taxonomy", lambda: run_dag(settings, "taxonomy", ds, _show, {"ask_person": False}))
             _step(3, f"DAG nightly, night {ds}: ingest, label, score, profile, publish")
             _timed("nightly", lambda: run_dag(settings, "nightly", ds, _show))
         _step(4, "Summary")

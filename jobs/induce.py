@@ -27,7 +27,7 @@ from jobs.storage import Tables
 from jobs.student.embed import Embedder
 from jobs.students import embedding_cache
 from jobs.taxonomies.align import Alignment, align, in_words, proposal_of
-from jobs.taxonomies.proposals import ALIGNMENT, digest_of, load_proposal, proposal_folder
+from jobs.taxonomies.proposals import ALIGNMENT, alignment_of, digest_of, load_proposal, proposal_folder
 from jobs.taxonomies.store import latest_version
 from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy
 from jobs.taxonomy_diff import diff_taxonomies, plain, to_markdown
@@ -184,9 +184,7 @@ def write_diff(settings: Settings, ds: str) -> Path:
     approved, proposed = latest_version(settings).taxonomy, load_proposal(settings, ds)
     page = proposal_folder(settings, ds) / "diff.md"
     words = to_markdown(diff_taxonomies(approved, proposed), approved, proposed)
-    counted = page.with_name(ALIGNMENT)
-    if counted.is_file():
-        alignment = Alignment.from_dict(json.loads(counted.read_text("utf-8")))
+    if (alignment := alignment_of(settings, ds)) is not None:
         words += "\n" + "\n".join(in_words(alignment, approved, plain)) + "\n"
     page.write_text(words, "utf-8")
     return page

@@ -146,12 +146,6 @@ class InduceSettings(_Section):
     critic_turns: int = Field(default=40, ge=0)
 
 
-class ReviewSettings(_Section):
-    """Whether the `taxonomy` DAG waits for a person to decide about a proposal; it can be decided by command, too."""
-
-    ask: bool = True
-
-
 class ProfileSettings(_Section):
     """How facts are folded: a tag or a pot of money not said again for `tag_days` nights lapses.
 
@@ -186,7 +180,6 @@ class Settings(BaseSettings):
     gate: GateSettings = GateSettings()
     sample: SampleSettings = SampleSettings()
     induce: InduceSettings = InduceSettings()
-    review: ReviewSettings = Field(default_factory=ReviewSettings)
     profile: ProfileSettings = ProfileSettings()
     publish: PublishSettings = PublishSettings()
 

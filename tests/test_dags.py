@@ -50,10 +50,47 @@ def test_dags_load_and_nothing_is_published_before_the_gates(environment: dict[s
         direct = {up for up, downs in graph.items() if task in downs}
         return direct | {up for d in direct for up in before(d, graph)}
 
+    asked = dags["taxonomy"]
+    assert {"induce", "diff", "person_wanted", "decision"} <= before("decide", asked)
     needed = {"ingest", "check_ingest", "label", "check_labels", "score", "gate", "profile", "check_profile"}
     assert needed <= before("publish", dags["nightly"])
     assert "serving_down" not in before("publish", dags["nightly"])
-    assert before("taxonomy_decide", dags["taxonomy"]) >= {"induce", "diff", "taxonomy_ask", "person"}
+
+
+COMMANDS = """
+import json
+from jinja2 import Environment
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag()
+dag = bag.dags["taxonomy"]
+class Asked:
+    def xcom_pull(self, task_ids):
+        assert task_ids == "decision"
+        return {"chosen_options": ["Reject"], "params_input": {"note": None}, "responded_by_user": {"name": "$(id)"}}
+decide, wanted = dag.get_task("decide"), dag.get_task("person_wanted")
+context = {"ti": Asked(), "ds": "2026-11-20"}
+render = lambda text, **more: Environment().from_string(text).render(**context, **more)
+print("RENDERED " + json.dumps({
+    "command": render(decide.bash_command),
+    "env": {name: render(value) for name, value in decide.env.items()},
+    "wanted": [render(wanted.bash_command, params={"ask_person": wish}) for wish in (True, False)],
+    "default": dag.params["ask_person"],
+}))
+"""
+
+
+def test_a_person_s_answer_becomes_the_command_and_what_was_typed_stays_out_of_the_shell(
+    environment: dict[str, str],
+) -> None:
+    path = {"PYTHONPATH": str(PROJECT / "dags")}
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS], env=environment | path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(next(x for x in done.stdout.splitlines() if x.startswith("RENDERED ")).removeprefix("RENDERED "))
+    assert found["command"].endswith(f'-m jobs taxonomy reject --by "$DECIDED_BY" --note "$NOTE" --ds {NIGHT}')
+    assert found["env"] == {"DECIDED_BY": "$(id)", "NOTE": ""}
+    assert (found["wanted"], found["default"]) == (["exit 0", "exit 99"], True)
 
 
 class _Night:

@@ -1,4 +1,4 @@
-"""An induced taxonomy beside the approved one, and what a person is asked about it."""
+"""An induced taxonomy beside the approved one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.errors import InputError
-from jobs.settings import ReviewSettings, Settings
+from jobs.settings import Settings
 from jobs.taxonomies.align import Alignment, align, in_words, proposal_of
-from jobs.taxonomies.proposals import decision_on, proposal_folder
-from jobs.taxonomies.question import NothingToAsk, decide_as_chosen, question
-from jobs.taxonomies.review import Reviewer
+from jobs.taxonomies.proposals import ALIGNMENT, proposal_folder
+from jobs.taxonomies.review import Reviewer, approve
 from jobs.taxonomies.store import approved_taxonomy
 from jobs.taxonomy import Tag, Taxonomy, dump_taxonomy
-from jobs.taxonomy_diff import diff_taxonomies, plain, to_markdown
+from jobs.taxonomy_diff import diff_taxonomies, plain
 
 NIGHT = "2026-11-20"
-ANA = Reviewer("Ana")
 APPROVED = Taxonomy(
     "small",
     1,
@@ -104,44 +101,14 @@ def asked(settings: Settings, tmp_path: Path, found: Alignment) -> Settings:
     folder.mkdir(parents=True)
     proposal = proposal_of(APPROVED, INDUCED, found)
     (folder / "taxonomy.yaml").write_text(dump_taxonomy(proposal), "utf-8")
-    (folder / "diff.md").write_text(to_markdown(diff_taxonomies(APPROVED, proposal), APPROVED, proposal), "utf-8")
     return changed
 
 
-def test_the_question_is_the_diff_in_words_until_it_was_decided(asked: Settings) -> None:
-    text = question(asked, NIGHT)
-    assert isinstance(text, str) and "1 tags added" in text and "leave_out" in text
-    nobody = asked.model_copy(update={"review": ReviewSettings(ask=False)})
-    assert isinstance(question(nobody, NIGHT), NothingToAsk)
-    assert "version 2 holds from 2026-11-20" in decide_as_chosen(asked, ANA, NIGHT, "Approve", "")
-    assert approved_taxonomy(asked, NIGHT).tag_ids == ("maturity", "fees", "service", "bars")
-    decided = question(asked, NIGHT)
-    assert isinstance(decided, NothingToAsk) and "approved by Ana already" in decided.why
-
-
-def test_rejecting_leaves_the_version_in_force(asked: Settings) -> None:
-    decide_as_chosen(asked, ANA, NIGHT, "Reject", "")
-    assert approved_taxonomy(asked, NIGHT).version == 1
-    decision = decision_on(asked, NIGHT)
-    assert decision is not None and decision.decision == "rejected"
-
-
-@pytest.mark.parametrize(("choice", "leave_out", "says"), [("Yes", "", "must be Approve"), ("Approve", "x,bars", "x")])
-def test_an_answer_that_makes_no_sense_changes_nothing(asked: Settings, choice: str, leave_out: str, says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        decide_as_chosen(asked, ANA, NIGHT, choice, leave_out)
-    assert approved_taxonomy(asked, NIGHT).version == 1
-
-
-def test_the_commands_that_airflow_runs(asked: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_diff_command_says_it_too(asked: Settings, found: Alignment, monkeypatch: pytest.MonkeyPatch) -> None:
+    (proposal_folder(asked, NIGHT) / ALIGNMENT).write_text(json.dumps(found.as_dict()), "utf-8")
     monkeypatch.setattr("jobs.taxonomies.cli.load_settings", lambda: asked)
-    run = CliRunner().invoke
-    shown = run(app, ["taxonomy", "ask", "--ds", NIGHT])
-    assert shown.exit_code == 0 and len(shown.stdout.strip().splitlines()) == 1
-    assert json.loads(shown.stdout) == question(asked, NIGHT)
-    answer = {"DONGCHA_REVIEW_CHOICE": "Approve", "DONGCHA_REVIEW_BY": "Ana", "DONGCHA_REVIEW_NOTE": "$(id) `x`"}
-    done = run(app, ["taxonomy", "decide", "--ds", NIGHT], env=answer)
-    assert done.exit_code == 0, done.output
-    decision = decision_on(asked, NIGHT)
-    assert decision is not None and (decision.by, decision.note) == ("Ana", "$(id) `x`")
-    assert run(app, ["taxonomy", "ask", "--ds", NIGHT]).exit_code == 99
+    shown = CliRunner().invoke(app, ["taxonomy", "diff", "--ds", NIGHT])
+    assert shown.exit_code == 0, shown.output
+    assert "1 tags added, 0 removed" in shown.stdout and "到期承接 may be several: DUE, SOON" in shown.stdout
+    approve(asked, Reviewer("Ana"), ds=NIGHT)
+    assert approved_taxonomy(asked, NIGHT).tag_ids == ("maturity", "fees", "service", "bars")

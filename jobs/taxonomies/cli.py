@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +10,14 @@ from rich.console import Console
 
 from jobs.settings import Settings, load_settings
 from jobs.storage import check_ds
-from jobs.taxonomies.proposals import all_proposals, load_proposal
-from jobs.taxonomies.question import SKIP, NothingToAsk, decide_as_chosen, question
+from jobs.taxonomies.align import in_words
+from jobs.taxonomies.proposals import alignment_of, all_proposals, load_proposal
 from jobs.taxonomies.review import Reviewer
 from jobs.taxonomies.review import approve as approve_proposal
 from jobs.taxonomies.review import reject as reject_proposal
 from jobs.taxonomies.store import all_versions, latest_version, version_of
 from jobs.taxonomy import Taxonomy, dump_taxonomy
-from jobs.taxonomy_diff import diff_taxonomies, to_markdown
+from jobs.taxonomy_diff import diff_taxonomies, plain, to_markdown
 
 app = typer.Typer(no_args_is_help=True, help="Versions of the taxonomy: look at them, approve or reject a proposal.")
 console = Console()
@@ -74,6 +73,8 @@ def diff(
     settings = load_settings()
     before, after = _chosen(settings, old, None), _chosen(settings, new, ds)
     _say(to_markdown(diff_taxonomies(before, after), before, after))
+    if ds is not None and (alignment := alignment_of(settings, ds)) is not None:
+        _say("\n".join(in_words(alignment, before, plain)))
 
 
 @app.command()
@@ -91,30 +92,6 @@ def approve(
         load_settings(), Reviewer(by, note), ds=ds, file=file, leave_out=without or (), from_ds=from_ds
     )
     _say(f"version {version.taxonomy.version} holds from {version.from_ds} on: {version.path}")
-
-
-@app.command()
-def ask(ds: Annotated[str, typer.Option("--ds", help="The proposal of this night.", metavar="DATE")]) -> None:
-    """What a person is to decide about, as a line of JSON for Airflow; exit status 99 where there is nothing to ask."""
-    found = question(load_settings(), check_ds(ds))
-    if isinstance(found, NothingToAsk):
-        _say(found.why)
-        raise typer.Exit(SKIP)
-    _say(json.dumps(found))
-
-
-@app.command()
-def decide(
-    ds: Annotated[str, typer.Option("--ds", help="The proposal of this night.", metavar="DATE")],
-    choice: Annotated[str, typer.Option(envvar="DONGCHA_REVIEW_CHOICE", help="Approve or Reject.")],
-    by: Annotated[str, typer.Option(envvar="DONGCHA_REVIEW_BY", help="Who decides; it is recorded.")],
-    leave_out: Annotated[
-        str, typer.Option(envvar="DONGCHA_REVIEW_LEAVE_OUT", help="Ids of tags not adopted, with commas.")
-    ] = "",
-    note: Annotated[str, typer.Option(envvar="DONGCHA_REVIEW_NOTE", help="A remark for later readers.")] = "",
-) -> None:
-    """Do what a person chose in Airflow's UI."""
-    _say(decide_as_chosen(load_settings(), Reviewer(by, note), check_ds(ds), choice, leave_out))
 
 
 @app.command()

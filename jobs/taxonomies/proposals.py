@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 from jobs.errors import InputError
 from jobs.settings import Settings
 from jobs.storage import check_ds
+from jobs.taxonomies.align import Alignment
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
 APPROVED, REJECTED = "approved", "rejected"
@@ -50,6 +52,12 @@ def proposal_file(settings: Settings, ds: str) -> Path:
 def load_proposal(settings: Settings, ds: str) -> Taxonomy:
     """The proposal of night `ds`, as it lies there now: an analyst may have edited it."""
     return load_taxonomy(proposal_file(settings, ds))
+
+
+def alignment_of(settings: Settings, ds: str) -> Alignment | None:
+    """What was induced for night `ds`, counted against the approved version; None where nothing was."""
+    path = proposal_folder(settings, ds) / ALIGNMENT
+    return Alignment.from_dict(json.loads(path.read_text("utf-8"))) if path.is_file() else None
 
 
 def digest_of(path: Path) -> str:
