@@ -209,6 +209,9 @@ def label(tables: Tables, settings: Settings, ds: str, say: Say = print) -> Labe
 
 def _refuse_empty(result: LabelResult, ds: str) -> None:
     if result.conversations and not result.labelled + result.dead:
-        raise GateError(f"label {ds}: none of {result.conversations} conversations could be labelled; is the LLM up?")
+        raise GateError(
+            f"label {ds}: none of {result.conversations} conversations could be labelled: is the LLM up, or with "
+            f"llm.mode files, were its requests run (`python -m jobs batch status --ds {ds}`)?"
+        )
     if result.conversations >= EMPTY_NIGHT and not result.tags:
         raise GateError(f"label {ds}: {result.conversations} conversations and not one tag; see the student's scores")

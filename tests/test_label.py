@@ -14,6 +14,8 @@ from jobs.gold import gold
 from jobs.ingest import ingest
 from jobs.label import LabelResult, label
 from jobs.labelling.usage import spent_on, usage_metrics
+from jobs.llm.offline import OfflineFolder
+from jobs.llm.run_batch import offline_folder
 from jobs.plan import Plan, plan
 from jobs.planning.table import plan_table
 from jobs.score import score
@@ -327,3 +329,37 @@ def test_the_student_learns_what_a_trusted_llm_said_on_earlier_nights(tables: Ta
     other = at(night, "http://127.0.0.1:9/v1")
     other = other.model_copy(update={"llm": other.llm.model_copy(update={"model": "another"})})
     assert train(tables, other, THIRD, say=lambda text: None).lessons == 0  # not its answers
+
+
+def answer_files(folder: OfflineFolder) -> int:
+    """What `vllm run-batch` would bring back from a perfect model; the number of requests that were open."""
+    lines, count = [], folder.collect().open
+    for line in (line for part in folder.open_requests(1_000) for line in part):
+        request = json.loads(line)
+        choice = {"index": 0, "finish_reason": "stop"}
+        choice |= {"message": {"role": "assistant", "content": oracle(request["body"]).content}}
+        body = {"id": "x", "object": "chat.completion", "created": 0, "model": MODEL, "choices": [choice]}
+        lines.append({"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}, "error": None})
+    place = folder.folder / "answers"
+    place.mkdir(exist_ok=True)
+    (place / f"{count}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return count
+
+
+def test_without_a_server_requests_are_files_and_each_is_written_once(tables: Tables, night: Settings) -> None:
+    there = at(night, "http://127.0.0.1:9/v1")
+    offline = there.model_copy(update={"llm": there.llm.model_copy(update={"mode": "files"})})
+    folder = offline_folder(offline, SECOND)
+
+    def again() -> LabelResult:
+        return label(tables, offline, SECOND, say=lambda text: None)
+
+    with pytest.raises(GateError, match="batch status"):
+        again()
+    asked = answer_files(folder)
+    found = again()
+    assert (found.labelled, found.pending, found.llm_tags) == (5, 0, ("maturity", "redemption"))
+    assert (folder.collect().open, folder.collect().requests) == (0, asked)
+    assert (again().llm_requests, folder.collect().requests) == (0, asked)
+    rows = tables.read("labels", SECOND).where("tag_id = 'maturity'").collect()
+    assert {row["labeller"] for row in rows} == {"llm"} and len(rows) == 5

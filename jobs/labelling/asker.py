@@ -12,6 +12,7 @@ from jobs.labelling.questions import UNUSABLE
 from jobs.labelling.windows import wanted_windows
 from jobs.llm.client import FailureKind, LlmClient, LlmUsage
 from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_windows
+from jobs.llm.offline import OfflineClient, OfflineFolder
 from jobs.llm.windows import Window
 from jobs.privacy.clean import clean
 from jobs.privacy.redact import redact
@@ -84,10 +85,18 @@ def _rows(outcome: LabelOutcome, window: Window, tag_ids: Sequence[str]) -> Iter
         }
 
 
-def asker(prompt: LabelPrompt, llm: LlmSettings) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """For mapInArrow: rows of `with_texts` become rows of `ANSWERS`; `verdict` is null where nobody could be asked."""
+def asker(
+    prompt: LabelPrompt, llm: LlmSettings, offline: OfflineFolder | None
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """For mapInArrow: rows of `with_texts` become rows of `ANSWERS`; `verdict` is null where nobody could be asked.
+
+    `offline`: where requests and answers lie as files, None for a server.
+    """
 
     async def ask_all(some: list[Window]) -> tuple[list[LabelOutcome], LlmUsage]:
+        if offline is not None:
+            async with OfflineClient(prompt.profile, offline, llm.retries) as files:
+                return await label_windows(files, prompt, some), files.usage
         async with LlmClient(prompt.profile, llm) as client:
             return await label_windows(client, prompt, some), client.usage
 

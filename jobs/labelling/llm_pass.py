@@ -21,7 +21,9 @@ from jobs.labelling.usage import Spent, prefix_counts, record
 from jobs.labelling.windows import windowed, with_texts
 from jobs.llm.client import in_flight_bound
 from jobs.llm.labelling import LabelPrompt
+from jobs.llm.offline import OfflineFolder
 from jobs.llm.probe import read_metrics
+from jobs.llm.run_batch import offline_folder, run_batch
 from jobs.settings import Settings
 from jobs.storage import Tables
 from jobs.taxonomy import Taxonomy
@@ -53,6 +55,7 @@ class LlmPass:
         self._askers = max(1, min(settings.llm.tasks, settings.llm.in_flight))
         in_flight = max(1, in_flight_bound(prompt.profile, settings.llm) // self._askers)
         self._llm = settings.llm.model_copy(update={"in_flight": in_flight})
+        self._offline = None if settings.llm.mode == "server" else offline_folder(settings, ds)
 
     def questions(self, questions: DataFrame, texts: DataFrame) -> DataFrame:
         """Questions (content_hash, tag_id) as they are asked: window by window, with their answer keys.
@@ -90,6 +93,29 @@ class LlmPass:
         if not self.settings.label.llm:
             say(f"LLM, {what}: switched off (label.llm)")
             return Asked(0, 0, 0, None, Spent())
+        if self._offline is None:
+            return self._ask_missing(questions, texts, what, say)
+        return self._ask_by_files(self._offline, questions, texts, what, say)
+
+    def _ask_by_files(
+        self, folder: OfflineFolder, questions: DataFrame, texts: DataFrame, what: str, say: Say
+    ) -> Asked:
+        """In turns: write what is not answered yet, have it run (mode batch), read the answers, ask bad ones again."""
+        rounds = self.settings.llm.retries + 2 if self.settings.llm.mode == "batch" else 1
+        contents, unusable, spent, waiting = 0, 0, Spent(), 0
+        for _ in range(rounds):
+            folder.collect()
+            found = self._ask_missing(questions, texts, what, say)
+            contents, unusable, spent = max(contents, found.contents), unusable + found.unusable, spent + found.spent
+            waiting = folder.collect().open
+            if not waiting:
+                return Asked(contents, spent.requests, unusable, None, spent)
+            if self.settings.llm.mode == "batch":
+                run_batch(self.settings, self.ds, most=self.settings.llm.batch_size, say=say)
+        say(f"LLM, {what}: {waiting} requests wait in {folder.folder}: `python -m jobs batch run --ds {self.ds}`")
+        return Asked(contents, spent.requests, unusable, f"{waiting} requests wait for `batch run`", spent)
+
+    def _ask_missing(self, questions: DataFrame, texts: DataFrame, what: str, say: Say) -> Asked:
         missing = self.missing(questions).persist()
         try:
             total = missing.count()
@@ -110,13 +136,13 @@ class LlmPass:
                 f"LLM, {what}: {spent.conversations} of {total} prompts, {spent.requests} requests, "
                 f"{unusable} without usable answer"
             )
-            if outage is not None:
+            if outage is not None and self._offline is None:
                 say(f"LLM, {what}: stopped, {outage}; what is missing is asked again later")
                 break
         queries, hits = prefix_counts(counters, read_metrics(self.prompt.profile))
         seconds = time.monotonic() - began
         spent = replace(spent, seconds=seconds, prefix_queries=queries, prefix_hits=hits)
-        if outage is None:
+        if outage is None and self._offline is None:
             # Minutes of waiting for a server that is down would spoil the measured rates.
             record(self.tables, self.ds, what, self.prompt, spent)
         return Asked(spent.conversations, spent.requests, unusable, outage, spent)
@@ -124,7 +150,7 @@ class LlmPass:
     def _wave(self, contents: DataFrame) -> tuple[Spent, int, str | None]:
         rows = (
             contents.repartition(self._askers)
-            .mapInArrow(asker(self.prompt, self._llm), from_arrow_schema(ANSWERS))
+            .mapInArrow(asker(self.prompt, self._llm, self._offline), from_arrow_schema(ANSWERS))
             .persist(StorageLevel.DISK_ONLY)
         )
         try:

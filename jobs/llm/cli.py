@@ -22,7 +22,11 @@ def serve_up(ds: Annotated[str | None, typer.Option("--ds", hidden=True)] = None
     """Have a healthy LLM server: the one that is there, or a new one, waited for."""
     from jobs.llm.server import serve_up as run
 
-    handle = run(load_settings())
+    settings = load_settings()
+    if settings.llm.mode != "server":
+        _say(f"llm.mode is {settings.llm.mode}: no server is needed")
+        return
+    handle = run(settings)
     _say(f"{handle.model} at {handle.base_url}")
 
 
