@@ -52,6 +52,13 @@ def test_where_somebody_chose_the_turns_all_of_them_carry() -> None:
     assert all(turn.carries for turn in customer_turns(chats))
 
 
+def test_where_conversations_are_cut_down_to_one_turn_short_turns_carry_too() -> None:
+    said = ["yes", "hello", "thank you so much", "I need proof of insurance", "no"]
+    assert all(turn.carries for turn in customer_turns([chat(i, text) for i, text in enumerate(said)]))
+    whole = customer_turns([chat(0, "hello", *said), chat(1, "no")])
+    assert [turn.text for turn in whole if turn.carries] == ["I need proof of insurance"]
+
+
 def test_turn_numbers_count_the_agents_turns_too() -> None:
     talk = Conversation("c", (Turn("agent", "Hello"), Turn("customer", "I lost my card"), Turn("agent", "Oh")))
     assert [(turn.conversation_id, turn.turn) for turn in customer_turns([talk])] == [("c", 1)]

@@ -2,8 +2,8 @@
 
 Whole chats are mostly greetings, thanks, yes and no, names and numbers given on request; a file prepared for
 measuring holds nothing but wishes. Both come in through the same door, so what they look like decides: where
-conversations are hardly longer than a turn and few turns are empty, somebody has already chosen the turns and all of
-them count.
+conversations are hardly longer than a turn and few turns are empty, or where each is a single turn, somebody has
+already chosen the turns and all of them count.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from jobs.induction.words import HAN, words
 
 _CHOSEN_BEFORE = 0.15
 _CHOSEN_TURNS = 2
+_SINGLE_TURNS = 1.05
 _MASS_MESSAGE_SHARE = 0.02
 _MASS_MESSAGE_CHARS = 60
 _FEWEST_CONVERSATIONS = 5
@@ -64,8 +65,9 @@ def _mass_messages(conversations: Sequence[Conversation]) -> set[str]:
 def customer_turns(conversations: Sequence[Conversation]) -> list[CustomerTurn]:
     """Every customer turn in order, with whether it may carry a wish.
 
-    Where fewer than 15% of the turns look empty and a conversation has fewer than two customer turns on average the
-    input was chosen by somebody and all turns carry.
+    The input was chosen by somebody and all turns carry where fewer than 15% of the turns look empty and a conversation
+    has fewer than two customer turns on average, and where conversations are cut down to one turn each (at most 1.05
+    on average): nobody's chats are, and what a short turn is about was decided by who cut them.
     """
     mass = _mass_messages(conversations)
     found: list[CustomerTurn] = []
@@ -78,7 +80,8 @@ def customer_turns(conversations: Sequence[Conversation]) -> list[CustomerTurn]:
             found.append(CustomerTurn(conversation.conversation_id, number, text, rest or text, carries))
     empty = sum(not turn.carries for turn in found)
     talking = len({turn.conversation_id for turn in found})
-    chosen = empty < _CHOSEN_BEFORE * len(found) and len(found) < _CHOSEN_TURNS * talking
+    few_empty = empty < _CHOSEN_BEFORE * len(found) and len(found) < _CHOSEN_TURNS * talking
+    chosen = few_empty or len(found) <= _SINGLE_TURNS * talking
     if chosen or empty == len(found):
         return [CustomerTurn(t.conversation_id, t.turn, t.text, t.core, True) for t in found]
     return found
