@@ -18,7 +18,7 @@ ANSWER = "ti.xcom_pull(task_ids='decision')"
 
 with DAG(
     dag_id="taxonomy",
-    description="sample, induce, diff: a proposed taxonomy, and an analyst's decision about it",
+    description="sample, induce, match, diff: a proposed taxonomy, and an analyst's decision about it",
     doc_md=__doc__,
     schedule=None,
     start_date=datetime(2026, 11, 16),
@@ -64,4 +64,4 @@ with DAG(
             "NOTE": f"{{{{ {ANSWER}['params_input'].get('note') or '' }}}}",
         },
     )
-    chain(induce, stage("diff"), person_wanted, decision, decide)
+    chain(induce, stage("match"), stage("diff"), person_wanted, decision, decide)

@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     help="Dongcha: every night, conversations become tags and tags become customer profiles.\n\n"
     "The stages, in order: ingest, gold, train, label, score, report, gate, profile, publish; "
-    "and for the taxonomy: sample, induce, diff. Each is a pure function of its input tables and --ds.",
+    "and for the taxonomy: sample, induce, match, diff. Each is a pure function of its input tables and --ds.",
 )
 app.add_typer(serve_app, name="serve", rich_help_panel="Around the night")
 app.add_typer(taxonomy_app, name="taxonomy", rich_help_panel="The taxonomy")
@@ -211,6 +211,15 @@ def induce(
 
     with _tables("induce", ds) as (tables, settings):
         _say(f"induce {ds}: {run(tables, settings, ds, use_llm=llm, say=_say)}")
+
+
+@app.command(rich_help_panel=TAXONOMY)
+def match(ds: Ds) -> None:
+    """Let proposed tags that cover the conversations of an approved one keep its id and definition."""
+    from jobs.match import match as run
+
+    with _tables("match", ds) as (tables, settings):
+        _say(f"match {ds}: {run(tables, settings, ds)}")
 
 
 @app.command(rich_help_panel=TAXONOMY)

@@ -51,7 +51,7 @@ def test_dags_load_and_nothing_is_published_before_the_gates(environment: dict[s
         return direct | {up for d in direct for up in before(d, graph)}
 
     asked = dags["taxonomy"]
-    assert {"induce", "diff", "person_wanted", "decision"} <= before("decide", asked)
+    assert {"induce", "match", "diff", "person_wanted", "decision"} <= before("decide", asked)
     needed = {"ingest", "check_ingest", "label", "check_labels", "score", "gate", "profile", "check_profile"}
     assert needed <= before("publish", dags["nightly"])
     assert "serving_down" not in before("publish", dags["nightly"])

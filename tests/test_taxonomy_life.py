@@ -5,11 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pyspark.sql.types import StructField, StructType
 
+from jobs.contracts import load_contract
 from jobs.errors import InputError
 from jobs.gold import read_annotations
+from jobs.match import match
 from jobs.settings import Settings
+from jobs.storage import Tables
 from jobs.taxonomies.lineage import current_labels, without
+from jobs.taxonomies.matching import keep_ids, match_tags, moved
 from jobs.taxonomies.proposals import decision_on, proposal_folder
 from jobs.taxonomies.review import Reviewer, approve, reject
 from jobs.taxonomies.store import all_versions, approved_taxonomy, version_of
@@ -179,3 +184,80 @@ def test_deprecated_tags_do_not_change_what_labellers_are_told(life: Settings) -
     now = approve(life, ANA, ds=NIGHT).taxonomy
     assert len(now.tags) == 4
     assert now.content_hash == replace(FIRST, tags=FIRST.tags[:3]).content_hash
+
+
+# Induced tags: the first covers maturity but for one conversation, the second is half redemption and half fees.
+INDUCED = Taxonomy(
+    "small",
+    2,
+    (
+        Tag("g_1", "存单到期", "别的说法。", parent="top", status="proposed"),
+        Tag("g_2", "各种", "各种事。", status="proposed"),
+    ),
+    status="proposed",
+    topics=(Tag("top", "标题", "标题", kind="topic"),),
+)
+LABELLED = {
+    "c1": frozenset({"maturity"}),
+    "c2": frozenset({"maturity"}),
+    "c3": frozenset({"maturity"}),
+    "c4": frozenset({"redemption"}),
+    "c5": frozenset({"fees"}),
+    "c6": frozenset[str](),
+}
+ASSIGNED = {c: frozenset({"g_1"} if c in ("c1", "c2") else {"g_2"}) for c in ("c1", "c2", "c3", "c4", "c5", "c9")}
+
+
+def test_a_proposed_tag_that_covers_an_approved_one_is_that_tag() -> None:
+    (found,) = match_tags(FIRST, INDUCED, LABELLED, ASSIGNED)
+    # c6 and c9 are on one side only, and do not count.
+    assert (found.proposed, found.approved, found.shared, found.labelled, found.assigned) == (
+        "g_1",
+        "maturity",
+        2,
+        3,
+        2,
+    )
+    kept = keep_ids(FIRST, INDUCED, [found])
+    assert kept.tag_ids == ("maturity", "g_2")
+    same = kept.tag("maturity")
+    assert (same.definition_hash, same.name, same.parent) == (FIRST.tags[0].definition_hash, "到期承接", "top")
+    assert same.extra["suggested"]["definition"] == "别的说法。"
+    # c3 loses maturity for g_2, c4 and c5 change to g_2.
+    assert moved(FIRST, kept, LABELLED, ASSIGNED) == (3, 5)
+    assert match_tags(FIRST, INDUCED, {}, ASSIGNED) == []
+
+
+def test_the_stage_rewrites_the_proposal_once_and_what_is_approved_is_not_asked_again(
+    life: Settings, tables: Tables
+) -> None:
+    path = propose(life, NIGHT, INDUCED)
+    rows = [{"conversation_id": c, "turn": 0, "tag": tag} for c, tags in ASSIGNED.items() for tag in tags]
+    text = "\n".join(json.dumps(row) for row in [*rows, {"conversation_id": "c1", "turn": 1, "tag": "none"}])
+    (path.parent / "assignments.jsonl").write_text(text, "utf-8")
+    _sampled_and_labelled(tables)
+    said = match(tables, life, NIGHT)
+    assert said.startswith("1 of 2 proposed tags keep") and "3 of 5 labelled conversations" in said
+    assert not list(path.parent.glob("*.tmp"))
+    before = path.read_bytes()
+    assert "taken over already" in match(tables, life, NIGHT)
+    assert path.read_bytes() == before
+    now = approve(life, ANA, ds=NIGHT).taxonomy
+    assert now.tag("maturity").definition_hash == FIRST.tags[0].definition_hash
+    assert "suggested" not in now.tag("maturity").extra
+    assert now.tag_ids == ("maturity", "g_2")
+
+
+def _sampled_and_labelled(tables: Tables) -> None:
+    def rows(name: str, values: list[dict[str, object]]) -> None:
+        schema = StructType([f for f in load_contract(name).spark_schema() if f.name != "ds"])
+        full = [tuple(value.get(f.name) for f in schema) for value in values]
+        loose = StructType([StructField(f.name, f.dataType, True) for f in schema])
+        tables.write(name, tables.spark.createDataFrame(full, loose), NIGHT)
+
+    keys = [{"conversation_id": c, "conversation_ds": NIGHT} for c in LABELLED]
+    rows("samples", [k | {"stratum": "app", "stratum_population": 6, "weight": 1.0, "share": 0.2} for k in keys])
+    common = {"confidence": 1.0, "evidence": [], "labeller": "student", "model": "m", "taxonomy_version": 1}
+    common |= {"tag_hash": "0", "prompt_hash": "0", "content_hash": "0"}
+    tagged = [k | common | {"tag_id": t} for k in keys for t in LABELLED[str(k["conversation_id"])] or ("none",)]
+    rows("labels", tagged)
