@@ -18,6 +18,9 @@ from jobs.taxonomy import Tag, Taxonomy
 CLEAR = 0.5
 """From this share of common conversations on (Jaccard) two tags are one: neither has a better partner, then."""
 
+FEWEST = 3
+"""And from so many common conversations on: a tag of one conversation meets another by chance."""
+
 Tagged = Mapping[str, frozenset[str]]
 """Conversation ids to the tags of the conversation."""
 
@@ -45,7 +48,7 @@ def match_tags(approved: Taxonomy, proposed: Taxonomy, labelled: Tagged, assigne
     """The clear pairs, in the proposal's order; each tag is in one pair at most.
 
     Only conversations on both sides count: what was never labelled says nothing. Pairs are chosen for the largest sum
-    of Jaccard indices (Kuhn 1955, Munkres 1957, as in scipy); those under `CLEAR` are dropped.
+    of Jaccard indices (Kuhn 1955, Munkres 1957, as in scipy); those under `CLEAR` or `FEWEST` are dropped.
     """
     common = labelled.keys() & assigned.keys()
     old = _members({c: labelled[c] for c in common})
@@ -59,7 +62,7 @@ def match_tags(approved: Taxonomy, proposed: Taxonomy, labelled: Tagged, assigne
     return [
         Match(a, b, len(old[b] & new[a]), len(old[b]), len(new[a]))
         for a, b, value in ((after[r], before[c], alike[r, c]) for r, c in zip(rows, columns, strict=True))
-        if value >= CLEAR
+        if value >= CLEAR and len(old[b] & new[a]) >= FEWEST
     ]
 
 
