@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, chain
 from stage import DEFAULT_ARGS, stage
 
@@ -45,4 +46,12 @@ with DAG(
             retries=0,
         ),
         stage("publish"),
+        # Skipped, and the trigger with it, on nights that the tags explain well enough.
+        stage("unexplained", retries=0),
+        TriggerDagRunOperator(
+            task_id="new_tags",
+            trigger_dag_id="taxonomy",
+            logical_date="{{ ds }}",
+            skip_when_already_exists=True,
+        ),
     )

@@ -19,6 +19,7 @@ from jobs.opening import open_tables as _tables
 from jobs.settings import load_settings
 from jobs.storage import check_ds
 from jobs.taxonomies.cli import app as taxonomy_app
+from jobs.taxonomies.wishes import unexplained
 
 app = typer.Typer(
     name="jobs",
@@ -233,6 +234,7 @@ def evaluate(
 
 app.command(rich_help_panel=OWN)(learning_curve)
 app.command(rich_help_panel=OWN)(flips)
+app.command(rich_help_panel=TAXONOMY)(unexplained)
 app.command(rich_help_panel=OWN)(split)
 app.command(rich_help_panel=OWN)(recovery)
 

@@ -24,14 +24,22 @@ _FEWEST_CANDIDATES = 1_600
 """And at least so many, a minute of embedding: the more are compared, the rarer the wish that is found."""
 
 
+def _untagged(tables: Tables, ds: str) -> DataFrame:
+    """conversation_ds, conversation_id, untagged: those that were labelled and that no tag explains."""
+    outcomes = tables.read_all("label_outcomes", until=ds).where("status = 'labelled' AND tags = 0")
+    return outcomes.select("conversation_ds", "conversation_id").distinct().withColumn("untagged", F.expr("true"))
+
+
 def _population(tables: Tables, first: str, ds: str) -> DataFrame:
-    """conversation_ds, conversation_id, stratum (channel and night), said."""
+    """conversation_ds, conversation_id, stratum (channel and night, and where no tag explains it, that), said."""
     window = tables.read_all("conversations", until=ds).where(F.col("ds") >= first)
+    window = window.withColumnRenamed("ds", "conversation_ds")
+    window = window.join(_untagged(tables, ds), ["conversation_ds", "conversation_id"], "left")
     said = F.transform(F.filter("turns", lambda turn: turn["speaker"] == "customer"), lambda turn: turn["text"])
     return window.select(
-        F.col("ds").alias("conversation_ds"),
+        "conversation_ds",
         "conversation_id",
-        F.concat_ws(" ", "channel", "ds").alias("stratum"),
+        F.concat_ws(" ", "channel", "conversation_ds", F.when(F.col("untagged"), F.lit("no tag"))).alias("stratum"),
         said.alias("said"),
     )
 
@@ -44,9 +52,10 @@ def _choose(settings: Settings, candidates: pd.DataFrame, units: dict[str, int])
 
 
 def sample(tables: Tables, settings: Settings, ds: str) -> str:
-    """Write `samples` of night `ds`; strata are channel by night. Returns a line that says what was chosen.
+    """Write `samples` of night `ds`; returns a line that says what was chosen.
 
-    Every stratum gives its share of the *different* things said, so that a mass message does not fill the sample.
+    Strata are channel by night, and those conversations of each that no tag explains are strata of their own. Every
+    stratum gives its share of the *different* things said, so that a mass message does not fill the sample.
 
     Raises:
         GateError: there is no conversation in the window.

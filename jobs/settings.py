@@ -125,11 +125,15 @@ class GateSettings(_Section):
 
 
 class SampleSettings(_Section):
-    """How many conversations the LLM learns the business from."""
+    """How many conversations the LLM learns the business from.
+
+    Where more than `unexplained` of a night's conversations surely have no tag, the `taxonomy` DAG is triggered.
+    """
 
     size: int = 200
     window_days: int = 30
     seed: int = 17
+    unexplained: float = Field(default=0.5, ge=0, le=1)
 
 
 class InduceSettings(_Section):

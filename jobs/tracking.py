@@ -123,6 +123,7 @@ def _metrics(night: Night) -> dict[str, float]:
         "conversations.quarantined": flow.quarantined,
         "conversations.labelled": flow.labelled,
         "conversations.labelled_with_llm": flow.llm_labelled,
+        "conversations.without_tag": flow.no_tag,
         "conversations.pending": flow.pending,
         "conversations.dead": flow.dead,
         "tags.student": night.tags_by["student"],

@@ -55,6 +55,7 @@ def test_dags_load_and_nothing_is_published_before_the_gates(environment: dict[s
     needed = {"ingest", "check_ingest", "label", "check_labels", "score", "gate", "profile", "check_profile"}
     assert needed <= before("publish", dags["nightly"])
     assert "serving_down" not in before("publish", dags["nightly"])
+    assert {"publish", "unexplained"} <= before("new_tags", dags["nightly"])
 
 
 COMMANDS = """

@@ -1,0 +1,65 @@
+"""The share of a night that no tag explains, and that a sample keeps such conversations apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from jobs.sample import sample
+from jobs.settings import Settings
+from jobs.storage import Tables
+from jobs.unexplained import Unexplained, unexplained
+from tests.night_facts import write
+
+NIGHT = "2026-11-20"
+START = datetime(2026, 11, 20, 1, tzinfo=UTC)
+SUBJECTS = ("房贷", "定存", "基金", "黄金", "保险", "理财", "信用卡", "外汇", "养老金", "国债")
+VERBS = ("怎么提前还", "利率是多少", "能不能转出来", "最近亏了要不要卖")
+
+
+@pytest.fixture
+def labelled(tables: Tables) -> Tables:
+    """Forty conversations: thirty were labelled without a tag, eight with one, two wait for the LLM."""
+    chats: list[dict[str, Any]] = []
+    outcomes: list[dict[str, Any]] = []
+    for number in range(40):
+        name, text = f"c{number}", SUBJECTS[number % 10] + VERBS[number // 10]
+        turns = [{"turn": 0, "speaker": "customer", "text": text}]
+        chat = {"conversation_id": name, "channel": "wecom", "party_key": "p", "turns": turns, "n_turns": 1}
+        chats.append(chat | {"started_at": START, "content_hash": name, "redactions": 0})
+        status = "labelled" if number < 38 else "pending"
+        tags = int(30 <= number < 38)
+        outcome = {"conversation_id": name, "conversation_ds": NIGHT, "status": status, "tags": tags}
+        outcomes.append(outcome | {"content_hash": name, "attempts": 1, "llm_asked": False})
+    write(tables, "conversations", chats, NIGHT)
+    write(tables, "label_outcomes", outcomes, NIGHT)
+    return tables
+
+
+@pytest.mark.spark
+def test_the_share_that_no_tag_explains_is_held_against_the_threshold(labelled: Tables, settings: Settings) -> None:
+    found = unexplained(labelled, settings, NIGHT)
+    assert (found.labelled, found.untagged, found.due) == (38, 30, True)
+    assert "30 of 38 labelled conversations (79%, at least 64%) have no tag" in str(found)
+    often = settings.model_copy(update={"sample": settings.sample.model_copy(update={"unexplained": 0.7})})
+    assert not unexplained(labelled, often, NIGHT).due  # 79%, but so few conversations do not prove 70%
+
+
+@pytest.mark.spark
+def test_a_sample_keeps_them_in_strata_of_their_own(labelled: Tables, settings: Settings) -> None:
+    small = settings.model_copy(update={"sample": settings.sample.model_copy(update={"size": 10})})
+    sample(labelled, small, NIGHT)
+    rows = labelled.read("samples", NIGHT).select("conversation_id", "stratum", "share").collect()
+    strata = Counter(row["stratum"] for row in rows)
+    assert set(strata) == {f"wecom {NIGHT}", f"wecom {NIGHT} no tag"}
+    assert strata[f"wecom {NIGHT} no tag"] in (7, 8)
+    assert all((int(row["conversation_id"][1:]) < 30) == row["stratum"].endswith("no tag") for row in rows)
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
+
+
+def test_a_night_without_conversations_asks_for_nothing() -> None:
+    assert not Unexplained(0, 0, 0.0, 0.5).due
+    assert "0 of 0" in str(Unexplained(0, 0, 0.0, 0.5))
