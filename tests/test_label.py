@@ -126,7 +126,7 @@ def run(tables: Tables, settings: Settings, ds: str, url: str) -> LabelResult:
 def at(settings: Settings, url: str) -> Settings:
     llm = settings.llm.model_copy(
         update={"profile": "endpoint", "base_url": url, "model": MODEL, "retries": 1}
-        | {"backoff_seconds": 0.01, "timeout_seconds": 5.0}
+        | {"backoff_seconds": 0.01, "timeout_seconds": 20.0}
     )
     return settings.model_copy(update={"llm": llm})
 

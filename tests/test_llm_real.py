@@ -76,10 +76,10 @@ def test_a_chat_longer_than_the_context_is_read_window_by_window(live: Settings)
     profile = load_profile(live)
     prompt = LabelPrompt(load_taxonomy(PROJECT / "taxonomies" / "wealth-advisory.yaml"), profile)
     lines = ["这只基金最近跌得厉害，我有点睡不着", "Could you please explain the fees of this fund to me once more?"]
-    turns = [Turn("customer" if i % 2 else "agent", f"{i}: {lines[i // 2 % 2]}") for i in range(90)]
+    turns = [Turn("customer" if i % 2 else "agent", f"{i}: {lines[i // 2 % 2]}") for i in range(180)]
     long = Conversation("long", (*turns, Turn("customer", "还有，我想给孩子存学费")))
     found = prompt.windows(long)
-    assert len(found) >= 3 and found[-1].last_turn == 90
+    assert len(found) >= 3 and found[-1].last_turn == 180
 
     async def run() -> tuple[LlmUsage, LabelOutcome]:
         async with LlmClient(profile, live.llm) as client:
