@@ -111,4 +111,5 @@ def test_student_rates_are_of_the_test_file(settings: Settings) -> None:
     assert result["test"] == 5
     cached, fresh = result["with_cached_embeddings"], result["with_embeddings"]
     assert np.isclose(cached["conversations_per_second"] * cached["seconds"], 5)
-    assert cached["seconds"] < fresh["seconds"]
+    # Which of the two is faster is for `make bench`: five chats say nothing about time.
+    assert np.isclose(fresh["conversations_per_second"] * fresh["seconds"], 5)
