@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from jobs.settings import Settings, SourceSettings, load_settings
 from jobs.storage import Tables
+from tests import small_night
 
 
 @pytest.fixture(scope="session")
@@ -27,14 +29,34 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     session.stop()
 
 
+def in_folder(folder: Path) -> Settings:
+    source = SourceSettings(path=str(folder / "chats" / "{ds}"), identities=None, gold=None)
+    return load_settings().model_copy(update={"var": folder / "var", "source": source})
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings whose output goes to a folder of this test; the source is `tmp_path/chats/{ds}`."""
-    source = SourceSettings(path=str(tmp_path / "chats" / "{ds}"), identities=None, gold=None)
-    return load_settings().model_copy(update={"var": tmp_path / "var", "source": source})
+    return in_folder(tmp_path)
 
 
 @pytest.fixture
 def tables(spark: SparkSession, settings: Settings) -> Tables:
     """An empty warehouse."""
     return Tables(spark, settings.warehouse)
+
+
+@pytest.fixture(scope="session")
+def prepared(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the small night, ingested and its student trained: made once, copied for each test."""
+    folder = tmp_path_factory.mktemp("small-night")
+    ready = small_night.in_folder(in_folder(folder), folder)
+    small_night.build(Tables(spark, ready.warehouse), ready, folder)
+    return folder
+
+
+@pytest.fixture
+def night(prepared: Path, settings: Settings, tmp_path: Path) -> Settings:
+    """The small night in a folder of this test."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    return small_night.in_folder(settings, tmp_path)

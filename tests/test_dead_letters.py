@@ -14,13 +14,11 @@ from jobs.labelling.commands import letters_table, sample_table
 from jobs.labelling.dead_letters import Letter, Letters, list_letters, replay
 from jobs.settings import Settings
 from jobs.storage import Tables
-from tests import test_label
 from tests.fake_llm import FakeLlm, Reply, reply_json
-from tests.test_label import SECOND, THIRD, oracle, outcomes, prepare, run
+from tests.small_night import SECOND, THIRD, oracle, outcomes, prepare, run
 
 pytestmark = pytest.mark.spark
 
-night = test_label.night
 NEEDED = 9 + 5
 """Texts of calibration gold, then of the night."""
 

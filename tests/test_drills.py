@@ -17,13 +17,11 @@ import yaml
 
 from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
-from tests import test_label
 from tests.fake_llm import FakeLlm, Reply
-from tests.test_label import SECOND, at, oracle, run
+from tests.small_night import SECOND, at, oracle, run
 
 pytestmark = pytest.mark.spark
 
-night = test_label.night
 NEEDED = 9 + 5
 """Texts of calibration gold, then of the night."""
 WAVE = 4

@@ -14,13 +14,10 @@ from jobs.evaluation.relabel import relabelled_flips
 from jobs.evaluation.table import flips_table
 from jobs.settings import Settings
 from jobs.storage import Tables
-from tests import test_label
 from tests.fake_llm import FakeLlm, Reply, reply_json
-from tests.test_label import SECOND, at, oracle, run
+from tests.small_night import SECOND, at, oracle, run
 
 pytestmark = pytest.mark.spark
-
-night = test_label.night
 
 
 def fickle(body: dict[str, Any]) -> Reply:

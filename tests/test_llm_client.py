@@ -241,17 +241,16 @@ def test_a_dead_server_does_not_fail_the_others() -> None:
         assert served_models(profile_at(dead, replicas=(first.base_url, second.base_url))) == [MODEL]
 
 
-def test_pace_grows_by_one_and_halves_once_for_one_moment() -> None:
+def test_pace_halves_once_for_one_moment_and_grows_by_one() -> None:
     pace = Pace(most=32, slow_seconds=10.0)
-    assert pace.limit == 16
-    pace.good(0.0, 1.0, under_way=3)
-    assert pace.limit == 16, "unused room is no reason for more"
-    for _ in range(40):
-        pace.good(1.0, 2.0, under_way=32)
+    assert pace.limit == 32, "what the profile says its server takes"
+    pace.good(1.0, 2.0, under_way=32)
     assert pace.limit == 32
     pace.trouble(50.0, 51.0)
     pace.trouble(50.5, 52.0)
     assert pace.limit == 16
+    pace.good(55.0, 56.0, under_way=3)
+    assert pace.limit == 16, "unused room is no reason for more"
     for i in range(17):
         pace.good(60.0, 61.0 + i / 100, under_way=32)
     assert pace.limit == 17, "after trouble, one more for a limit's worth of answers"

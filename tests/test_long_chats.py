@@ -10,13 +10,11 @@ from jobs.ingest import ingest
 from jobs.plan import plan
 from jobs.settings import Settings
 from jobs.storage import Tables
-from tests import test_label
 from tests.fake_llm import FakeLlm
-from tests.test_label import at, chat, oracle, outcomes, prepare, put, run
+from tests.small_night import at, chat, oracle, outcomes, prepare, put, run
 
 pytestmark = pytest.mark.spark
 
-night = test_label.night
 LATER = "2026-11-22"
 GOLD = 9
 """Texts of calibration gold that the LLM is asked about first."""
