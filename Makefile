@@ -44,7 +44,7 @@ test: setup ## Set up, check style and types, run all tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(TYPES)
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 BENCH_CHATS := --input samples/chats/2026-11-20/wecom.jsonl --limit 32
 BENCH_GOLD := --train var/bench/gold/train.jsonl --test var/bench/gold/test.jsonl

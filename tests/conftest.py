@@ -17,6 +17,14 @@ from jobs.settings import Settings, SourceSettings, load_settings
 from jobs.storage import Tables
 from tests import small_night
 
+LONGEST = ("dags", "label", "dead_letters", "drills", "llm_real", "long_chats", "flips_night", "bench_night", "publish")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take minutes first: a long one at the end would leave the other processes idle."""
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:

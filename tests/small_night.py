@@ -26,6 +26,8 @@ tags:
 KNOWN = {"maturity": "我的理财到期了怎么办", "redemption": "我想赎回那只基金"}
 WORDS = {"maturity": ("满期", "兑付", "届满"), "redemption": ("脱手", "抛掉", "转走")}
 SAYS = {"到期": "maturity", "赎回": "redemption"} | {word: tag for tag, words in WORDS.items() for word in words}
+WAVE = 4
+"""Requests a wave where a test asks `in_waves`; else all go in one."""
 FILLER = (
     "张总说",
     "今天下雨",
@@ -70,11 +72,15 @@ def in_folder(settings: Settings, folder: Path) -> Settings:
             "source": settings.source.model_copy(update={"gold": str(folder / "gold.jsonl")}),
             "student": settings.student.model_copy(update={"embeddings": False}),
             "label": settings.label.model_copy(
-                update={"taxonomy": str(folder / "taxonomy.yaml"), "wave_size": 4}
-                | {"unsure_low": -1.0, "unsure_high": 2.0}
+                update={"taxonomy": str(folder / "taxonomy.yaml"), "unsure_low": -1.0, "unsure_high": 2.0}
             ),
         }
     )
+
+
+def in_waves(settings: Settings) -> Settings:
+    """The same with requests committed four at a time."""
+    return settings.model_copy(update={"label": settings.label.model_copy(update={"wave_size": WAVE})})
 
 
 def build(tables: Tables, settings: Settings, folder: Path) -> None:

@@ -18,14 +18,12 @@ import yaml
 from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
 from tests.fake_llm import FakeLlm, Reply
-from tests.small_night import SECOND, at, oracle, run
+from tests.small_night import SECOND, WAVE, at, in_waves, oracle, run
 
 pytestmark = pytest.mark.spark
 
 NEEDED = 9 + 5
 """Texts of calibration gold, then of the night."""
-WAVE = 4
-"""The fixture's `label.wave_size`."""
 
 
 class Stalls:
@@ -91,7 +89,7 @@ def kill_server(process: subprocess.Popen[str], fake: FakeLlm) -> None:
 def test_killed_in_a_wave_the_next_try_asks_what_is_missing(
     tables: Tables, night: Settings, tmp_path: Path, kill: Callable[[subprocess.Popen[str], FakeLlm], None]
 ) -> None:
-    stalls = Stalls()
+    night, stalls = in_waves(night), Stalls()
     fake = FakeLlm(stalls)
     fake.__enter__()
     process = start(night, fake.base_url, tmp_path)

@@ -29,6 +29,7 @@ from tests.small_night import (
     TAXONOMY,
     THIRD,
     at,
+    in_waves,
     oracle,
     outcomes,
     prepare,
@@ -138,7 +139,7 @@ def test_a_killed_night_pays_only_for_what_is_missing(
     with FakeLlm(oracle) as fake:
         monkeypatch.setattr(Tables, "append", dying)
         with pytest.raises(KeyboardInterrupt):
-            run(tables, night, SECOND, fake.base_url)
+            run(tables, in_waves(night), SECOND, fake.base_url)
         monkeypatch.setattr(Tables, "append", append)
         assert len(fake.requests) == 8  # two waves of four
         run(tables, night, SECOND, fake.base_url)
@@ -169,10 +170,9 @@ def test_an_outage_leaves_conversations_pending_and_the_next_night_picks_them_up
     "reply", [Reply("Sure! The tags are maturity."), reply_whitespace(), reply_status(500), Reply("{}", delay=9.0)]
 )
 def test_an_llm_that_never_answers_well_decides_nothing(tables: Tables, night: Settings, reply: Script) -> None:
-    small = night.model_copy(update={"label": night.label.model_copy(update={"wave_size": 50})})
     with FakeLlm(reply) as fake:
         try:
-            result = run(tables, small, SECOND, fake.base_url)
+            result = run(tables, night, SECOND, fake.base_url)
         except GateError:
             # Down or slow: nobody knows whom to trust, so everything waits for a night with an LLM.
             assert {status for status, _ in outcomes(tables, SECOND).values()} == {"pending"}
@@ -182,7 +182,7 @@ def test_an_llm_that_never_answers_well_decides_nothing(tables: Tables, night: S
         assert {r["labeller"] for r in tables.read("labels", SECOND).collect()} == {"student"}
         sent = len(fake.requests)
         assert sent == 9 * 2  # each asked twice, then set aside
-        assert run(tables, small, SECOND, fake.base_url).llm_requests == 0
+        assert run(tables, night, SECOND, fake.base_url).llm_requests == 0
         assert {r["verdict"] for r in tables.read("llm_answers", SECOND).collect()} == {"unusable"}
 
 
