@@ -6,13 +6,15 @@ from datetime import datetime, timedelta
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, chain
+from airflow.timetables.interval import CronDataIntervalTimetable
 from stage import DEFAULT_ARGS, stage
 
 with DAG(
     dag_id="nightly",
     description="ingest, label, score, profile, publish: one night of conversations",
     doc_md=__doc__,
-    schedule="0 1 * * *",
+    # A bare cron string would make `ds` the day on which the run starts: the chats of one hour, and yesterday's never.
+    schedule=CronDataIntervalTimetable("0 1 * * *", timezone="UTC"),
     start_date=datetime(2026, 11, 16),
     catchup=False,
     max_active_runs=1,

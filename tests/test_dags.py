@@ -14,9 +14,16 @@ pytestmark = pytest.mark.airflow
 NIGHT = "2026-11-20"
 LIST = """
 import json
+import pendulum
 from airflow.dag_processing.dagbag import DagBag
+from airflow.timetables.base import TimeRestriction
 bag = DagBag()
 assert not bag.import_errors, bag.import_errors
+run = bag.dags["nightly"].timetable.next_dagrun_info(
+    last_automated_data_interval=None,
+    restriction=TimeRestriction(earliest=pendulum.datetime(2026, 11, 20), latest=None, catchup=True),
+)
+print("FIRST " + json.dumps([str(run.run_after), str(run.data_interval.start.date())]))
 print("DAGS " + json.dumps({
     dag_id: {t.task_id: sorted(t.downstream_task_ids) for t in dag.tasks} for dag_id, dag in bag.dags.items()
 }))
@@ -45,6 +52,9 @@ def test_dags_load_and_nothing_is_published_before_the_gates(environment: dict[s
     line = next(line for line in done.stdout.splitlines() if line.startswith("DAGS "))
     dags: dict[str, dict[str, list[str]]] = json.loads(line.removeprefix("DAGS "))
     assert set(dags) == {"nightly", "taxonomy"}
+    first = next(line for line in done.stdout.splitlines() if line.startswith("FIRST "))
+    # What starts in the night to the 21st is the 20th: its chats are all there.
+    assert json.loads(first.removeprefix("FIRST ")) == ["2026-11-21 01:00:00+00:00", "2026-11-20"]
 
     def before(task: str, graph: dict[str, list[str]]) -> set[str]:
         direct = {up for up, downs in graph.items() if task in downs}
