@@ -21,19 +21,22 @@ COVERS = 0.5
 """An approved tag covers an induced one of whose explained conversations it is on at least this share."""
 
 LEAST_LABELLED = 0.5
-"""With less of the sample labelled than this, nothing can be said about what is explained."""
+ENOUGH_LABELLED = 50
+"""With less than this share and fewer than this number of sampled conversations labelled, nothing can be said about
+what is explained. The number serves a scenario's first nights, whose sample reaches back before the first label."""
 
 Members = Mapping[str, Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """An induced tag: how many sampled conversations it is on, how many of them carry no approved tag, and which
-    approved tags cover it (id to share of the explained ones)."""
+    """An induced tag: how many sampled conversations it is on, how many of them are labelled, how many of these carry
+    no approved tag, and which approved tags cover it (id to share of the explained ones)."""
 
     tag_id: str
     name: str
     conversations: int
+    labelled: int
     unexplained: int
     covered_by: dict[str, float]
 
@@ -43,6 +46,7 @@ class Alignment:
     """What induced tags are to the approved ones, counted on the sample; nothing of it is saved as labels.
 
     `now` counts sampled conversations by approved tag. `known`: enough of the sample was labelled to compare.
+    `unjudged`: tags none of whose conversations is labelled, though enough others are.
     """
 
     sampled: int
@@ -51,11 +55,12 @@ class Alignment:
     now: dict[str, int]
     added: tuple[Group, ...]
     covered: tuple[Group, ...]
+    unjudged: tuple[Group, ...] = ()
 
     @property
     def known(self) -> bool:
         """Whether enough of the sample has labels."""
-        return self.sampled > 0 and self.labelled >= LEAST_LABELLED * self.sampled
+        return self.sampled > 0 and self.labelled >= min(LEAST_LABELLED * self.sampled, ENOUGH_LABELLED)
 
     @property
     def look_split(self) -> dict[str, list[str]]:
@@ -78,7 +83,7 @@ class Alignment:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Alignment:
         """What `as_dict` gave."""
-        groups = {name: tuple(Group(**group) for group in data[name]) for name in ("added", "covered")}
+        groups = {name: tuple(Group(**group) for group in data[name]) for name in ("added", "covered", "unjudged")}
         return cls(**{**data, **groups})
 
 
@@ -91,7 +96,7 @@ def _group(tag: Tag, members: Collection[str], labels: Mapping[str, Collection[s
             counts[tag_id] = counts.get(tag_id, 0) + 1
     shares = {tag_id: round(count / len(explained), 3) for tag_id, count in counts.items()}
     covering = dict(sorted(((t, s) for t, s in shares.items() if s >= COVERS), key=lambda item: (-item[1], item[0])))
-    return Group(tag.id, tag.name, len(members), len(seen) - len(explained), covering)
+    return Group(tag.id, tag.name, len(members), len(seen), len(seen) - len(explained), covering)
 
 
 def align(induced: Taxonomy, members: Members, labels: Mapping[str, Collection[str]], sampled: int) -> Alignment:
@@ -111,12 +116,15 @@ def align(induced: Taxonomy, members: Members, labels: Mapping[str, Collection[s
     bare = Alignment(sampled, len(labels), untagged, dict(sorted(now.items())), (), ())
     groups = [_group(tag, members.get(tag.id, ()), labels) for tag in induced.tags]
 
-    def new(group: Group) -> bool:
-        judged = sum(conversation in labels for conversation in members.get(group.tag_id, ()))
-        return not bare.known or group.unexplained >= UNEXPLAINED * judged
-
-    added = tuple(group for group in groups if new(group))
-    return replace(bare, added=added, covered=tuple(group for group in groups if group not in added))
+    if not bare.known:
+        return replace(bare, added=tuple(groups))
+    judged = [group for group in groups if group.labelled]
+    return replace(
+        bare,
+        added=tuple(group for group in judged if group.unexplained >= UNEXPLAINED * group.labelled),
+        covered=tuple(group for group in judged if group.unexplained < UNEXPLAINED * group.labelled),
+        unjudged=tuple(group for group in groups if not group.labelled),
+    )
 
 
 def proposal_of(approved: Taxonomy, induced: Taxonomy, alignment: Alignment) -> Taxonomy:
@@ -127,6 +135,30 @@ def proposal_of(approved: Taxonomy, induced: Taxonomy, alignment: Alignment) -> 
     in_use = tuple(tag for tag in approved.tags if tag.status != DEPRECATED)
     version = approved.version + 1
     return replace(approved, version=version, status="proposed", tags=(*in_use, *new))
+
+
+def _tables(alignment: Alignment, names: Mapping[str, str], plain: Callable[[str], str]) -> list[str]:
+    lines: list[str] = []
+    if alignment.added:
+        lines += ["## How many conversations would get the added tags", ""]
+        lines += ["| tag | labelled | of these without a tag now |", "|---|---|---|"]
+        for group in alignment.added:
+            size = f"{group.conversations} of {alignment.sampled} conversations"
+            lines.append(f"| {plain(group.name)}: {size} | {group.labelled} | {group.unexplained} |")
+        lines.append("")
+    if alignment.covered:
+        lines += ["## Induced groups that approved tags cover already (not proposed)", ""]
+        lines += ["| group | conversations | approved tags |", "|---|---|---|"]
+        for group in alignment.covered:
+            covering = ", ".join(f"{plain(names.get(t, t))} {s:.0%}" for t, s in group.covered_by.items()) or "several"
+            lines.append(f"| {plain(group.name)} | {group.conversations} | {covering} |")
+        lines.append("")
+    if alignment.unjudged:
+        lines += ["## Induced groups none of whose conversations is labelled (not proposed)", ""]
+        lines += ["| group | conversations |", "|---|---|"]
+        lines += [f"| {plain(group.name)} | {group.conversations} |" for group in alignment.unjudged]
+        lines.append("")
+    return lines
 
 
 def in_words(alignment: Alignment, approved: Taxonomy, plain: Callable[[str], str]) -> list[str]:
@@ -144,21 +176,7 @@ def in_words(alignment: Alignment, approved: Taxonomy, plain: Callable[[str], st
         f"Of {alignment.labelled} labelled conversations of the sample, {alignment.untagged} ({rate:.0%}) have no tag.",
         "",
     ]
-    if alignment.added:
-        lines += ["## How many conversations would get the added tags", "", "| tag | of them without a tag now |"]
-        lines += ["|---|---|"]
-        lines += [
-            f"| {plain(g.name)}: {g.conversations} of {total} conversations | {g.unexplained} |"
-            for g in alignment.added
-        ]
-        lines.append("")
-    if alignment.covered:
-        lines += ["## Induced groups that approved tags cover already (not proposed)", ""]
-        lines += ["| group | conversations | approved tags |", "|---|---|---|"]
-        for group in alignment.covered:
-            covering = ", ".join(f"{plain(names.get(t, t))} {s:.0%}" for t, s in group.covered_by.items()) or "several"
-            lines.append(f"| {plain(group.name)} | {group.conversations} | {covering} |")
-        lines.append("")
+    lines += _tables(alignment, names, plain)
     called = {group.tag_id: group.name for group in alignment.covered}
     for tag_id, ids in alignment.look_split.items():
         lines.append(f"- {plain(names.get(tag_id, tag_id))} may be several: {', '.join(plain(called[i]) for i in ids)}")
