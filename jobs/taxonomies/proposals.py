@@ -55,9 +55,18 @@ def load_proposal(settings: Settings, ds: str) -> Taxonomy:
 
 
 def alignment_of(settings: Settings, ds: str) -> Alignment | None:
-    """What was induced for night `ds`, counted against the approved version; None where nothing was."""
+    """What was induced for night `ds`, counted against the approved version; None where nothing was.
+
+    None too where another release of Dongcha counted it otherwise: a proposal may wait for days, and must still be
+    shown and decided after an upgrade.
+    """
     path = proposal_folder(settings, ds) / ALIGNMENT
-    return Alignment.from_dict(json.loads(path.read_text("utf-8"))) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return Alignment.from_dict(json.loads(path.read_text("utf-8")))
+    except (KeyError, TypeError):
+        return None
 
 
 def digest_of(path: Path) -> str:
