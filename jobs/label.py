@@ -30,7 +30,7 @@ from jobs.llm.profiles import load_profile
 from jobs.parameters import saves_periodically
 from jobs.settings import Settings
 from jobs.storage import Tables
-from jobs.students import embedding_cache, student_of_night
+from jobs.students import embedding_source, student_of_night
 from jobs.taxonomies.store import approved_taxonomy
 from jobs.taxonomy import Taxonomy
 
@@ -85,7 +85,9 @@ class _Night:
 
     def views(self, conversations: DataFrame, *, left_out: bool = False) -> DataFrame:
         """What the student says, with the bands of the night."""
-        views = student_views(conversations, self.folder, embedding_cache(self.settings), self.bands, left_out=left_out)
+        views = student_views(
+            conversations, self.folder, embedding_source(self.settings), self.bands, left_out=left_out
+        )
         return views.persist(StorageLevel.DISK_ONLY)
 
     def settle(self) -> None:

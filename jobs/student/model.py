@@ -14,7 +14,7 @@ from jobs.errors import InputError
 from jobs.settings import StudentSettings
 from jobs.student import store
 from jobs.student.calibrate import Calibrator, choose_thresholds, fit_calibrator
-from jobs.student.embed import Embedder, model_name
+from jobs.student.embed import Embedder
 from jobs.student.features import CONVERSATION_SLOTS, plain_row
 from jobs.student.lessons import Lesson
 from jobs.student.training import StageProgress, fit_views, gold_matrix, training_key, view_scores, with_none
@@ -146,7 +146,7 @@ class Student:
             views=views,
             calibrator=calibrator,
             thresholds=thresholds,
-            key=training_key(labelled, held, tags, taxonomy, settings, lessons=lessons),
+            key=training_key(labelled, held, tags, taxonomy, settings, embedding_model=embedder.name, lessons=lessons),
             none_column=none_column,
             left_out={c.content_hash: row for c, row in zip(labelled, honest, strict=False)},
             embedder=embedder,
@@ -235,7 +235,7 @@ class Student:
             "tags": list(self.tags),
             "exclusive": self.exclusive,
             "none_column": self._none_column,
-            "embedding_model": model_name(),
+            "embedding_model": self._embedder.name,
             "left_out": list(self._left_out),
             "views": metas,
         }
@@ -249,8 +249,9 @@ class Student:
             InputError: files are missing or changed, or were made with another embedding model.
         """
         document, arrays = store.read(folder)
-        if document["embedding_model"] != model_name():
-            raise InputError(f"{folder}: made with {document['embedding_model']}, here is {model_name()}; train again")
+        embedder = embedder or Embedder()
+        if document["embedding_model"] != embedder.name:
+            raise InputError(f"{folder}: made with {document['embedding_model']}, here is {embedder.name}; train again")
         views = []
         for number, meta in enumerate(document["views"]):
             prefix = f"{number}/"
@@ -264,7 +265,7 @@ class Student:
             key=str(document["key"]),
             none_column=bool(document["none_column"]),
             left_out=dict(zip(document["left_out"], arrays["left_out"], strict=True)),
-            embedder=embedder or Embedder(),
+            embedder=embedder,
         )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from jobs.conversation import Conversation
 from jobs.settings import StudentSettings
-from jobs.student.embed import Embedder, Progress, model_name
+from jobs.student.embed import Embedder, Progress
 from jobs.student.features import conversation_row, turn_rows
 from jobs.student.lessons import Lesson, lesson_rows
 from jobs.student.views import Examples, View, evidence_labels, pool
@@ -123,11 +123,12 @@ def training_key(
     taxonomy: Taxonomy | None,
     settings: StudentSettings,
     *,
+    embedding_model: str,
     lessons: Sequence[Lesson] = (),
 ) -> str:
     """SHA-256 over all that decides the model: data in order, tags, taxonomy, settings, code and embedding versions."""
     digest = hashlib.sha256()
-    head = [CODE_VERSION, model_name(), list(tags), taxonomy.content_hash if taxonomy else None]
+    head = [CODE_VERSION, embedding_model, list(tags), taxonomy.content_hash if taxonomy else None]
     digest.update(json.dumps([*head, settings.embeddings, settings.seed], ensure_ascii=False).encode())
     for part in (train, calibration):
         digest.update(b"\n--\n")
