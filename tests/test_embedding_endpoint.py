@@ -114,7 +114,9 @@ def test_vectors_that_cannot_be_used_are_refused(
 @pytest.mark.parametrize("status", [400, 404])
 def test_a_refusal_says_what_to_start(server: Faulty, status: int) -> None:
     server.status = status
-    with pytest.raises(ServerError, match=r"Start one .`vllm serve m`. or name another by DONGCHA_EMBEDDINGS__BASE_URL"):
+    with pytest.raises(
+        ServerError, match=r"Start one .`vllm serve m`. or name another by DONGCHA_EMBEDDINGS__BASE_URL"
+    ):
         EndpointEngine(profile(server.url)).compute(["a"])
 
 

@@ -59,7 +59,7 @@ class WordsOnly(Embedder):
     """Embeds by words: groups need no sentence model to be tested."""
 
     def __init__(self) -> None:
-        self.asked, self.name, self.dimensions = 0, "words", 8
+        self.asked, self.name, self.dimensions, self.counts_groups = 0, "words", 8, False
 
     def embed(self, texts: Sequence[str], progress: Progress | None = None) -> FloatArray:
         self.asked += len(texts)
@@ -140,6 +140,14 @@ def test_groups_do_not_depend_on_how_many_threads_sum_up(monkeypatch: pytest.Mon
     with threadpool_limits(limits=2):
         run(wishes(5))
     assert threads and set(threads) == {1}
+
+
+def test_vectors_that_tell_groups_apart_say_how_many_there_are() -> None:
+    picker = np.random.default_rng(3)
+    centres = np.eye(12, dtype=np.float32)[:9]
+    space = (np.repeat(centres, 30, axis=0) + picker.normal(0, 0.08, (270, 12))).astype(np.float32)
+    found = group_turns([space], 17, space=space)
+    assert found.groups == 9 and (found.labels.reshape(9, 30) == found.labels.reshape(9, 30)[:, :1]).all()
 
 
 def test_extend_follows_the_confident_cores() -> None:

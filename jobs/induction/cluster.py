@@ -1,10 +1,11 @@
 """Groups of turns without gold: many clusterings vote, and the votes decide how many groups there are.
 
 Evidence accumulation (Fred and Jain 2005, "Combining multiple clusterings using evidence accumulation", IEEE TPAMI
-27(6)): each clustering votes for the pairs it puts together; average linkage over the share of votes is cut where two
-groups agree on fewer than three in ten. The cut replaces the search for k: silhouette and stability both miss it by
-far (docs/experiments-induction.md). Reduction by UMAP (McInnes et al. 2018, arXiv:1802.03426), density clusters by
-HDBSCAN (Campello et al. 2013).
+27(6)): each clustering votes for the pairs it puts together, and average linkage over the share of votes is cut. Where:
+among vectors of a good sentence model at the best silhouette (Rousseeuw 1987, J. Comput. Appl. Math. 20); among those
+of a small one silhouette misses the number of groups by far, and the cut is where two groups agree on fewer than three
+in ten (docs/experiments-induction.md has both). Reduction by UMAP (McInnes et al. 2018, arXiv:1802.03426), density
+clusters by HDBSCAN (Campello et al. 2013).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import silhouette_score
+from sklearn.preprocessing import normalize
 
 from jobs.induction.features import FloatArray
 
@@ -31,6 +34,7 @@ _REDUCED_DIMENSIONS = 10
 _NEIGHBOURS = 15
 _REDUCTIONS = 3
 _CUT = 0.7
+_CUTS = tuple(round(0.30 + 0.01 * step, 2) for step in range(66))
 _SMALLEST = 5
 _SMALLEST_SHARE = 0.006
 
@@ -128,13 +132,32 @@ def by_size(labels: IntArray) -> IntArray:
     return np.array([number[int(label)] for label in labels], dtype=np.int64)
 
 
+def _cut_by_silhouette(votes: npt.NDArray[np.float32], tree: npt.NDArray[np.float64], space: FloatArray) -> Grouping:
+    """Of all cuts the one whose settled groups have the best silhouette of cosines in `space` (n, d), centred."""
+    centred = normalize(space - space.mean(axis=0, keepdims=True))
+    apart = np.maximum(1.0 - centred @ centred.T, 0.0).astype(np.float32)
+    np.fill_diagonal(apart, 0.0)
+    best, score, seen = _settle(votes, fcluster(tree, _CUT, "distance").astype(np.int64)), -2.0, set[int]()
+    for cut in _CUTS:
+        found = _settle(votes, fcluster(tree, cut, "distance").astype(np.int64))
+        if found.groups in seen or not 2 <= found.groups < len(space):
+            continue
+        seen.add(found.groups)
+        if (value := float(silhouette_score(apart, found.labels, metric="precomputed"))) > score:
+            best, score = found, value
+    return best
+
+
 def group_turns(
     views: Sequence[FloatArray],
     seed: int,
     progress: Progress | None = None,
+    *,
+    space: FloatArray | None = None,
 ) -> Grouping:
     """Group n turns seen through several views, each (n, d); every turn gets a group.
 
+    `space` (n, d) are sentence vectors whose silhouette says how many groups there are; without it the cut is fixed.
     Memory grows with n squared (4 bytes a pair): the caller keeps n to a few thousand and hands the rest to `extend`.
     """
     turns = len(views[0])
@@ -151,8 +174,10 @@ def group_turns(
         progress(f"{ballots} clusterings vote")
     if not ballots:
         return Grouping(np.zeros(turns, dtype=np.int64), np.ones(turns))
-    distance = squareform(1.0 - votes, checks=False)
-    return _settle(votes, fcluster(linkage(distance, "average"), _CUT, "distance").astype(np.int64))
+    tree = linkage(squareform(1.0 - votes, checks=False), "average")
+    if space is not None:
+        return _cut_by_silhouette(votes, tree, space)
+    return _settle(votes, fcluster(tree, _CUT, "distance").astype(np.int64))
 
 
 def extend(grouping: Grouping, known: FloatArray, rest: FloatArray, seed: int) -> tuple[IntArray, FloatArray]:

