@@ -212,20 +212,21 @@ def test_injected_text_stays_data() -> None:
 
 
 def test_a_server_that_is_overloaded_gets_fewer_at_once() -> None:
-    most_after: list[int] = []
+    under_way: list[int] = []
 
     def script(body: dict[str, Any]) -> Reply:
-        if len(fake.requests) <= 8:
-            return reply_status(429)
-        most_after.append(fake._at_once)
+        if len(fake.requests) <= 16:
+            return Reply(status=429, delay=0.2)
+        under_way.append(fake._at_once)
         return Reply(RIGHT.content, delay=0.02)
 
     chats = [Conversation(str(i), CHAT.turns) for i in range(24)]
     with FakeLlm(script) as fake:
         outcomes, _ = label(fake.base_url, chats, patience(in_flight=16))
     assert all(outcome.failure is None for outcome in outcomes)
-    assert most_after[0] <= 4, "half of the eight that were turned away"
-    assert max(most_after) <= 16
+    assert fake.most_at_once <= 16
+    assert max(under_way[:8]) <= 8, "half of the sixteen that were turned away"
+    assert max(under_way) <= 8 + 3, "twenty-four good answers add one each time a limit's worth of them came"
 
 
 def test_a_dead_server_does_not_fail_the_others() -> None:
