@@ -146,7 +146,7 @@ def test_vectors_that_tell_groups_apart_say_how_many_there_are() -> None:
     picker = np.random.default_rng(3)
     centres = np.eye(12, dtype=np.float32)[:9]
     space = (np.repeat(centres, 30, axis=0) + picker.normal(0, 0.08, (270, 12))).astype(np.float32)
-    found = group_turns([space], 17, space=space)
+    found = group_turns([space], 17, count_groups=True)
     assert found.groups == 9 and (found.labels.reshape(9, 30) == found.labels.reshape(9, 30)[:, :1]).all()
 
 

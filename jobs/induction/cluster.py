@@ -2,10 +2,10 @@
 
 Evidence accumulation (Fred and Jain 2005, "Combining multiple clusterings using evidence accumulation", IEEE TPAMI
 27(6)): each clustering votes for the pairs it puts together, and average linkage over the share of votes is cut. Where:
-among vectors of a good sentence model at the best silhouette (Rousseeuw 1987, J. Comput. Appl. Math. 20); among those
-of a small one silhouette misses the number of groups by far, and the cut is where two groups agree on fewer than three
-in ten (docs/experiments-induction.md has both). Reduction by UMAP (McInnes et al. 2018, arXiv:1802.03426), density
-clusters by HDBSCAN (Campello et al. 2013).
+among vectors of a good sentence model at the best index of Davies and Bouldin (1979, IEEE TPAMI 1(2)) over the views
+that voted; among those of a small one no such index finds the number of groups, and the cut is where two groups agree
+on fewer than three in ten (docs/experiments-induction.md has both). Reduction by UMAP (McInnes et al. 2018,
+arXiv:1802.03426), density clusters by HDBSCAN (Campello et al. 2013).
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import silhouette_score
-from sklearn.preprocessing import normalize
+from sklearn.metrics import davies_bouldin_score
 
 from jobs.induction.features import FloatArray
 
@@ -132,19 +131,22 @@ def by_size(labels: IntArray) -> IntArray:
     return np.array([number[int(label)] for label in labels], dtype=np.int64)
 
 
-def _cut_by_silhouette(votes: npt.NDArray[np.float32], tree: npt.NDArray[np.float64], space: FloatArray) -> Grouping:
-    """Of all cuts the one whose settled groups have the best silhouette of cosines in `space` (n, d), centred."""
-    centred = normalize(space - space.mean(axis=0, keepdims=True))
-    apart = np.maximum(1.0 - centred @ centred.T, 0.0).astype(np.float32)
-    np.fill_diagonal(apart, 0.0)
-    best, score, seen = _settle(votes, fcluster(tree, _CUT, "distance").astype(np.int64)), -2.0, set[int]()
+def _cut_by_index(
+    votes: npt.NDArray[np.float32], tree: npt.NDArray[np.float64], views: Sequence[FloatArray]
+) -> Grouping:
+    """Of all cuts the one whose settled groups have the least Davies-Bouldin index, as geometric mean over the views.
+
+    Each view has its own scale of the index (more dimensions, higher values): a product weighs them alike.
+    """
+    best, least, seen = _settle(votes, fcluster(tree, _CUT, "distance").astype(np.int64)), np.inf, set[int]()
     for cut in _CUTS:
         found = _settle(votes, fcluster(tree, cut, "distance").astype(np.int64))
-        if found.groups in seen or not 2 <= found.groups < len(space):
+        if found.groups in seen or not 2 <= found.groups < len(votes):
             continue
         seen.add(found.groups)
-        if (value := float(silhouette_score(apart, found.labels, metric="precomputed"))) > score:
-            best, score = found, value
+        index = sum(float(np.log(max(davies_bouldin_score(view, found.labels), 1e-9))) for view in views)
+        if index < least:
+            best, least = found, index
     return best
 
 
@@ -153,11 +155,11 @@ def group_turns(
     seed: int,
     progress: Progress | None = None,
     *,
-    space: FloatArray | None = None,
+    count_groups: bool = False,
 ) -> Grouping:
     """Group n turns seen through several views, each (n, d); every turn gets a group.
 
-    `space` (n, d) are sentence vectors whose silhouette says how many groups there are; without it the cut is fixed.
+    `count_groups`: the views hold vectors good enough to say how many groups there are; otherwise the cut is fixed.
     Memory grows with n squared (4 bytes a pair): the caller keeps n to a few thousand and hands the rest to `extend`.
     """
     turns = len(views[0])
@@ -175,8 +177,8 @@ def group_turns(
     if not ballots:
         return Grouping(np.zeros(turns, dtype=np.int64), np.ones(turns))
     tree = linkage(squareform(1.0 - votes, checks=False), "average")
-    if space is not None:
-        return _cut_by_silhouette(votes, tree, space)
+    if count_groups:
+        return _cut_by_index(votes, tree, views)
     return _settle(votes, fcluster(tree, _CUT, "distance").astype(np.int64))
 
 

@@ -188,7 +188,7 @@ def induce(
     with threadpool_limits(limits=1):
         seen = _see(carrying, seed, embedder, progress)
         voting = views(seen.sentences, seen.words[seen.voters], seed)
-        grouping = group_turns(voting, seed, say, space=seen.sentences if embedder.counts_groups else None)
+        grouping = group_turns(voting, seed, say, count_groups=embedder.counts_groups)
         material = Material([carrying[i] for i in seen.voters.tolist()], seen.sentences, voting[1], language)
         whole = len(rows) < len(turns)
         draft = name_and_revise(material, grouping, asker, bounds, whole_chats=whole, seed=seed, progress=progress)

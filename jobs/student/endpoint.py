@@ -31,7 +31,8 @@ class EmbeddingProfile(BaseModel):
 
     `prefix` comes before every text, as the model was trained; `extra_body` goes with every request (vLLM refuses texts
     over the model's length unless it is told to cut them). `counts_groups`: how many groups of turns there are is read
-    off these vectors (docs/experiments-induction.md). `api_key_env` names the variable that holds the key.
+    off these vectors, where that was measured to be better than a fixed cut (docs/experiments-induction.md).
+    `api_key_env` names the variable that holds the key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,7 +44,7 @@ class EmbeddingProfile(BaseModel):
     start: str
     dimensions: Annotated[int, Field(gt=0)]
     prefix: str = ""
-    counts_groups: bool = True
+    counts_groups: bool = False
     extra_body: dict[str, str | int | float | bool] = Field(default_factory=dict)
     api_key_env: str = "DONGCHA_EMBEDDINGS_API_KEY"
 

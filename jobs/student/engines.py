@@ -39,7 +39,7 @@ class Engine(Protocol):
 
     @property
     def counts_groups(self) -> bool:
-        """Whether silhouette among its vectors says how many groups of turns there are: true of good models."""
+        """Whether groups among its vectors say themselves how many they are: true of good models."""
         ...
 
     def compute(self, texts: Sequence[str]) -> FloatArray:
