@@ -21,6 +21,7 @@ from scipy.spatial.distance import squareform
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import davies_bouldin_score
+from sklearn.preprocessing import scale
 
 from jobs.induction.features import FloatArray
 
@@ -134,20 +135,19 @@ def by_size(labels: IntArray) -> IntArray:
 def _cut_by_index(
     votes: npt.NDArray[np.float32], tree: npt.NDArray[np.float64], views: Sequence[FloatArray]
 ) -> Grouping:
-    """Of all cuts the one whose settled groups have the least Davies-Bouldin index, as geometric mean over the views.
+    """Of all cuts the one whose settled groups have the least Davies-Bouldin index over the views, which count alike.
 
-    Each view has its own scale of the index (more dimensions, higher values): a product weighs them alike.
+    Each view has its own scale of the index, so each is standardised over the cuts before they are added.
     """
-    best, least, seen = _settle(votes, fcluster(tree, _CUT, "distance").astype(np.int64)), np.inf, set[int]()
+    found = dict[int, Grouping]()
     for cut in _CUTS:
-        found = _settle(votes, fcluster(tree, cut, "distance").astype(np.int64))
-        if found.groups in seen or not 2 <= found.groups < len(votes):
-            continue
-        seen.add(found.groups)
-        index = sum(float(np.log(max(davies_bouldin_score(view, found.labels), 1e-9))) for view in views)
-        if index < least:
-            best, least = found, index
-    return best
+        settled = _settle(votes, fcluster(tree, cut, "distance").astype(np.int64))
+        if 2 <= settled.groups < len(votes):
+            found.setdefault(settled.groups, settled)
+    if not found:
+        return _settle(votes, fcluster(tree, _CUT, "distance").astype(np.int64))
+    index = np.array([[davies_bouldin_score(view, one.labels) for view in views] for one in found.values()])
+    return list(found.values())[int(scale(index).mean(axis=1).argmin())]
 
 
 def group_turns(
