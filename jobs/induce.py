@@ -24,7 +24,7 @@ from jobs.induction.induce import induce as induce_taxonomy
 from jobs.llm.profiles import load_profile
 from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
-from jobs.students import embedder_of
+from jobs.students import induction_embedder
 from jobs.taxonomies.align import Alignment, align, in_words, proposal_of
 from jobs.taxonomies.proposals import ALIGNMENT, alignment_of, digest_of, load_proposal, proposal_folder
 from jobs.taxonomies.store import latest_version
@@ -150,7 +150,7 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
     induced = induce_taxonomy(
         conversations,
         seed=settings.sample.seed,
-        embedder=embedder_of(settings),
+        embedder=induction_embedder(settings),
         # A weak model that fails twice at a name will fail again; the keyword name is there.
         asker=Asker(load_profile(settings), settings.llm.model_copy(update={"retries": 1})) if use_llm else None,
         bounds=settings.induce,

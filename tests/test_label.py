@@ -13,7 +13,6 @@ from jobs.errors import GateError
 from jobs.gold import gold
 from jobs.label import LabelResult, label
 from jobs.labelling.usage import spent_on, usage_metrics
-from jobs.llm.offline import OfflineFolder
 from jobs.llm.run_batch import offline_folder
 from jobs.plan import Plan, plan
 from jobs.planning.table import plan_table
@@ -22,12 +21,13 @@ from jobs.settings import Settings
 from jobs.storage import Tables
 from jobs.taxonomies.review import Reviewer, approve
 from jobs.train import train
-from tests.fake_llm import MODEL, FakeLlm, Reply, Script, reply_status, reply_whitespace
+from tests.fake_llm import FakeLlm, Reply, Script, reply_status, reply_whitespace
 from tests.small_night import (
     FOURTH,
     SECOND,
     TAXONOMY,
     THIRD,
+    answer_files,
     at,
     in_waves,
     oracle,
@@ -234,21 +234,6 @@ def test_the_student_learns_what_a_trusted_llm_said_on_earlier_nights(tables: Ta
     assert train(tables, other, THIRD, say=lambda text: None).lessons == 0  # not its answers
 
 
-def answer_files(folder: OfflineFolder) -> int:
-    """What `vllm run-batch` would bring back from a perfect model; the number of requests that were open."""
-    lines, count = [], folder.collect().open
-    for line in (line for part in folder.open_requests(1_000) for line in part):
-        request = json.loads(line)
-        choice = {"index": 0, "finish_reason": "stop"}
-        choice |= {"message": {"role": "assistant", "content": oracle(request["body"]).content}}
-        body = {"id": "x", "object": "chat.completion", "created": 0, "model": MODEL, "choices": [choice]}
-        lines.append({"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}, "error": None})
-    place = folder.folder / "answers"
-    place.mkdir(exist_ok=True)
-    (place / f"{count}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    return count
-
-
 def test_without_a_server_requests_are_files_and_each_is_written_once(tables: Tables, night: Settings) -> None:
     there = at(night, "http://127.0.0.1:9/v1")
     offline = there.model_copy(update={"llm": there.llm.model_copy(update={"mode": "files"})})
@@ -259,7 +244,7 @@ def test_without_a_server_requests_are_files_and_each_is_written_once(tables: Ta
 
     with pytest.raises(GateError, match="batch status"):
         again()
-    asked = answer_files(folder)
+    asked = answer_files(folder, oracle)
     found = again()
     assert (found.labelled, found.pending, found.llm_tags) == (5, 0, ("maturity", "redemption"))
     assert (folder.collect().open, folder.collect().requests) == (0, asked)

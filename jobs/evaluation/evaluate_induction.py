@@ -21,7 +21,7 @@ from jobs.llm.profiles import load_profile
 from jobs.llm.server import server_status
 from jobs.privacy.redact import redact_conversation
 from jobs.settings import EmbeddingSettings, Settings
-from jobs.students import embedder_of
+from jobs.students import induction_embedder
 from jobs.taxonomy import dump_taxonomy
 
 FIGURES, ASSIGNMENTS, TAXONOMY, STEPS, CRITIC = (
@@ -114,7 +114,7 @@ def evaluate_induction(
     asker = _asker(settings) if use_llm and not baseline else None
     if baseline:  # the yardstick stays the same whatever model the recipe reads through
         settings = settings.model_copy(update={"embeddings": EmbeddingSettings()})
-    embedder = embedder_of(settings)
+    embedder = induction_embedder(settings)
     with Bars() as bars:
         seed, name = settings.sample.seed, input_file.stem
         if baseline:

@@ -93,22 +93,27 @@ def asker(
     `offline`: where requests and answers lie as files, None for a server.
     """
 
-    async def ask_all(some: list[Window]) -> tuple[list[LabelOutcome], LlmUsage]:
+    async def ask_all(some: list[Window], failures: int) -> tuple[list[LabelOutcome], LlmUsage]:
         if offline is not None:
-            async with OfflineClient(prompt.profile, offline, llm.retries) as files:
+            # The answers of earlier tries lie in the same folder: a question asked anew is another request.
+            done = failures * (llm.retries + 1)
+            async with OfflineClient(prompt.profile, offline, llm.retries, done) as files:
                 return await label_windows(files, prompt, some), files.usage
         async with LlmClient(prompt.profile, llm) as client:
             return await label_windows(client, prompt, some), client.usage
 
     def ask(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        some = [window for batch in batches for row in batch.to_pylist() for window in wanted_windows(row, prompt)]
-        if not some:
-            return
-        outcomes, usage = asyncio.run(ask_all(some))
-        both = zip(outcomes, some, strict=True)
-        rows = [row for outcome, window in both for row in _rows(outcome, window, prompt.tag_ids)]
-        # What the whole task sent and got travels with its first row.
-        rows[0] |= {name: asdict(usage)[name] for name in COUNTS}
-        yield pa.RecordBatch.from_pylist(rows, schema=ANSWERS)
+        parts: dict[int, list[Window]] = {}
+        for batch in batches:
+            for row in batch.to_pylist():
+                for window, failures in wanted_windows(row, prompt):
+                    parts.setdefault(failures if offline is not None else 0, []).append(window)
+        for failures, some in parts.items():
+            outcomes, usage = asyncio.run(ask_all(some, failures))
+            both = zip(outcomes, some, strict=True)
+            rows = [row for outcome, window in both for row in _rows(outcome, window, prompt.tag_ids)]
+            # What was sent and got for all of them travels with the first row.
+            rows[0] |= {name: asdict(usage)[name] for name in COUNTS}
+            yield pa.RecordBatch.from_pylist(rows, schema=ANSWERS)
 
     return ask

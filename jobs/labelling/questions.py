@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.storage import Tables
@@ -72,24 +72,32 @@ def answers_of(tables: Tables, questions: DataFrame) -> DataFrame:
     )
 
 
-def settled(answers: DataFrame, ds: str) -> DataFrame:
-    """Rows of `answers_of` that night `ds` does not ask about: answered, tried tonight, or tried too often."""
+def _is_settled(ds: str) -> Column:
+    """On rows of `answers_of`: answered, tried tonight, or tried too often; null where nothing is known."""
     tried = (F.col("last_asked") >= ds) | (F.col("unusable_nights") >= MOST_NIGHTS)
-    return answers.where((F.col("verdict") != UNUSABLE) | tried)
+    return (F.col("verdict") != UNUSABLE) | tried
+
+
+def settled(answers: DataFrame, ds: str) -> DataFrame:
+    """Rows of `answers_of` that night `ds` does not ask about."""
+    return answers.where(_is_settled(ds))
 
 
 def missing_contents(tables: Tables, questions: DataFrame, ds: str) -> DataFrame:
-    """(content_hash, tags, conversation_hash) still to ask: one row a content, its tags that are not settled, sorted.
+    """(content_hash, tags, conversation_hash, failures) still to ask: one row a content, its unsettled tags, sorted.
 
-    `conversation_hash` is one of the conversations that have this content.
+    `conversation_hash` is one of the conversations that have this content, `failures` how often its questions came to
+    nothing before.
     """
-    known = settled(answers_of(tables, questions), ds).select("answer_key")
+    known = answers_of(tables, questions).select("answer_key", "failures", _is_settled(ds).alias("settled"))
     return (
-        questions.join(known, "answer_key", "left_anti")
+        questions.join(known, "answer_key", "left")
+        .where(~F.coalesce("settled", F.lit(False)))
         .groupBy("content_hash")
         .agg(
             F.sort_array(F.collect_set("tag_id")).alias("tags"),
             F.min("conversation_hash").alias("conversation_hash"),
+            F.coalesce(F.max("failures"), F.lit(0)).cast("int").alias("failures"),
         )
     )
 

@@ -70,23 +70,24 @@ def windowed(questions: DataFrame, texts: DataFrame, prompt: LabelPrompt) -> Dat
 
 def with_texts(missing: DataFrame, texts: DataFrame) -> DataFrame:
     """What a request needs: conversation_hash, conversation_id, conversation_ds (of one that has this content), turns,
-    and `wanted`, hashes of the windows to ask about.
+    and `wanted`, the windows to ask about: hash to how often that came to nothing before.
 
     Args:
-        missing: rows (conversation_hash, content_hash).
+        missing: rows (conversation_hash, content_hash, failures).
         texts: rows (content_hash, conversation_id, conversation_ds, turns) of at least these conversations.
     """
-    wanted = missing.groupBy("conversation_hash").agg(F.collect_list("content_hash").alias("wanted"))
+    pairs = F.collect_list(F.struct("content_hash", "failures"))
+    wanted = missing.groupBy("conversation_hash").agg(F.map_from_entries(pairs).alias("wanted"))
     unique = texts.dropDuplicates(["content_hash"])
     unique = unique.select(F.col("content_hash").alias("conversation_hash"), *_NAMES, "turns")
     return wanted.join(unique, "conversation_hash")
 
 
-def wanted_windows(row: Mapping[str, Any], prompt: LabelPrompt) -> list[Window]:
-    """The windows that a row of `with_texts` asks about."""
-    wanted = set(row["wanted"])
-    conversation = conversation_of(row, "conversation_hash")
-    return [window for window in prompt.windows(conversation) if window.content_hash in wanted]
+def wanted_windows(row: Mapping[str, Any], prompt: LabelPrompt) -> list[tuple[Window, int]]:
+    """The windows that a row of `with_texts` asks about, each with how often that came to nothing before."""
+    wanted = dict(row["wanted"])
+    windows = prompt.windows(conversation_of(row, "conversation_hash"))
+    return [(window, wanted[window.content_hash]) for window in windows if window.content_hash in wanted]
 
 
 def merged(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

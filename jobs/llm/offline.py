@@ -186,9 +186,10 @@ class OfflineClient:
     Call `OfflineFolder.collect` before, so that the index knows all files. `usage` counts the answers that were used.
     """
 
-    def __init__(self, profile: ServingProfile, folder: OfflineFolder, retries: int) -> None:
+    def __init__(self, profile: ServingProfile, folder: OfflineFolder, retries: int, done: int = 0) -> None:
+        """`done` tries of each request lie behind it: a replay skips their answers and goes on with other seeds."""
         self.profile, self.usage = profile, LlmUsage()
-        self._folder, self._retries = folder, retries
+        self._folder, self._retries, self._done = folder, retries, done
         self._wanted: dict[str, str] = {}
         self._stack = ExitStack()
 
@@ -218,7 +219,7 @@ class OfflineClient:
         request = chat_request(self.profile, messages, schema, schema_name, max_tokens)
         failure, attempts, reply = _WAITING, 0, ""
         while attempts <= self._retries:
-            custom_id, line = request_line(another_try(request, attempts))
+            custom_id, line = request_line(another_try(request, self._done + attempts))
             asked, answer = known_answer(self._index, custom_id)
             if answer is None:
                 failure = _WAITING

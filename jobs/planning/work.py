@@ -25,7 +25,7 @@ def _sizer(prompt: LabelPrompt) -> Callable[[Iterator[pa.RecordBatch]], Iterator
             windows, tokens = 0, 0.0
             for row in batch.to_pylist():
                 # A window without a word of the customer's is answered without a request.
-                shown = [window for window in wanted_windows(row, prompt) if window.customer_turns]
+                shown = [window for window, _ in wanted_windows(row, prompt) if window.customer_turns]
                 windows += len(shown)
                 tokens += sum(prefix + estimate_tokens(window.text, per_wide_char) for window in shown)
             yield pa.RecordBatch.from_pydict({"windows": [windows], "tokens": [tokens]}, schema=_SIZES)
