@@ -16,7 +16,7 @@ from jobs.errors import InputError
 from jobs.evaluation.induction_metrics import score_induction
 from jobs.induction import induce as induce_module
 from jobs.induction.cluster import Grouping, extend, group_turns
-from jobs.induction.features import FloatArray, lexical
+from jobs.induction.features import FloatArray, lexical, with_neighbours
 from jobs.induction.induce import Induced, induce
 from jobs.induction.keywords import group_keywords
 from jobs.induction.proposal import NO_INTENT
@@ -176,3 +176,13 @@ def test_keywords_tell_groups_apart_in_both_languages() -> None:
     assert any("信用卡" in word for word in second)
     english = group_keywords(["I want to reset my password", "reset password please", "pay the bill"], [0, 0, 1])
     assert english[0][0] == "reset password" or {"reset", "password"} <= set(english[0])
+
+
+def test_a_turn_leans_towards_its_neighbours_in_the_same_chat_only() -> None:
+    rows = np.eye(5, dtype=np.float32)
+    assert with_neighbours(rows, list("abcde")) is rows
+    found = with_neighbours(rows, ["a", "a", "a", "b", "b"])
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-6)
+    close = found @ found.T
+    assert close[0, 1] > close[0, 2] > close[0, 3] and close[3, 4] > close[2, 3]
+    assert (found.argmax(axis=1) == np.arange(5)).all(), "what it says itself weighs most"

@@ -7,6 +7,7 @@ intents apart, words miss paraphrases. So each view is kept and the consensus in
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ _LEXICAL_DIMENSIONS = 100
 _SENTENCE_DIMENSIONS = 64
 _WHITENED_DIMENSIONS = 100
 _LEXICAL_WEIGHT = 0.6
+_NEIGHBOUR_WEIGHT = 0.3
 
 
 def lexical(texts: Sequence[str], seed: int) -> FloatArray:
@@ -74,6 +76,22 @@ def views(sentences: FloatArray, words_svd: FloatArray, seed: int) -> list[Float
         np.hstack([plain, np.float32(_LEXICAL_WEIGHT) * words_svd]),
         np.hstack([whitened, words_svd]),
     ]
+
+
+def with_neighbours(rows: FloatArray, chats: Sequence[str]) -> FloatArray:
+    """(n, d) unit rows, centred, each mixed with the mean of the turns right before and after it in its chat.
+
+    `chats` (n,) names the chat of each row; turns of a chat stand side by side, in their order. People say one wish in
+    several messages. Where no chat has two turns, rows come back as they are.
+    """
+    same = np.array([here == after for here, after in pairwise(chats)], dtype=bool)
+    if not same.any():
+        return rows
+    before, after = np.append(False, same)[:, None], np.append(same, False)[:, None]
+    centred = normalize(rows - rows.mean(axis=0, keepdims=True))
+    near = before * np.roll(centred, 1, axis=0) + after * np.roll(centred, -1, axis=0)
+    near /= np.maximum(before.astype(int) + after, 1)
+    return np.asarray(normalize(centred + _NEIGHBOUR_WEIGHT * near), dtype=np.float32)
 
 
 def classifier_features(sentences: FloatArray, words_svd: FloatArray) -> FloatArray:

@@ -16,7 +16,7 @@ from jobs.errors import InputError
 from jobs.induction.asking import Asker
 from jobs.induction.cluster import Grouping, extend, group_turns
 from jobs.induction.critic import Critic, criticise
-from jobs.induction.features import FloatArray, classifier_features, lexical, views
+from jobs.induction.features import FloatArray, classifier_features, lexical, views, with_neighbours
 from jobs.induction.groups import Topic, centres_of
 from jobs.induction.hierarchy import ask_topics, keyword_topic, topic_tree
 from jobs.induction.proposal import NO_INTENT, Naming, build_taxonomy, keyword_naming
@@ -187,7 +187,9 @@ def induce(
     # Sums of two threads differ in their last bits from those of one, and UMAP makes other groups of that.
     with threadpool_limits(limits=1):
         seen = _see(carrying, seed, embedder, progress)
-        voting = views(seen.sentences, seen.words[seen.voters], seed)
+        chats = [carrying[i].conversation_id for i in seen.voters.tolist()]
+        mixed = [with_neighbours(part, chats) for part in (seen.sentences, seen.words[seen.voters])]
+        voting = views(mixed[0], mixed[1], seed)
         grouping = group_turns(voting, seed, say, count_groups=embedder.counts_groups)
         material = Material([carrying[i] for i in seen.voters.tolist()], seen.sentences, voting[1], language)
         whole = len(rows) < len(turns)
