@@ -31,7 +31,7 @@ from jobs.taxonomies.store import latest_version
 from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy
 from jobs.taxonomy_diff import diff_taxonomies, plain, to_markdown
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 """Raise it whenever the same sample would give another proposal."""
 
 
@@ -60,10 +60,10 @@ def _held_out(tables: Tables, settings: Settings, ds: str) -> list[Conversation]
     return _conversations(rest.orderBy(order, "conversation_id").limit(settings.induce.held_out))
 
 
-def _key(conversations: list[Conversation], settings: Settings, use_llm: bool, version: int) -> str:
-    """What decides a proposal: its conversations, seed, model, prompts, and the version it would be."""
+def _key(conversations: list[Conversation], settings: Settings, use_llm: bool, version: int, vectors: str) -> str:
+    """What decides a proposal: its conversations, seed, models, prompts, and the version it would be."""
     bounds = settings.induce.model_dump_json()
-    digest = hashlib.sha256(f"{CODE_VERSION} {settings.sample.seed} {use_llm} {version} {bounds}".encode())
+    digest = hashlib.sha256(f"{CODE_VERSION} {settings.sample.seed} {use_llm} {version} {bounds} {vectors}".encode())
     for conversation in conversations:
         digest.update(conversation.content_hash.encode())
     if use_llm:
@@ -133,7 +133,8 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
     conversations, held_out = _sampled(tables, ds), _held_out(tables, settings, ds)
     approved = latest_version(settings).taxonomy
     version = approved.version + 1
-    key = _key([*conversations, *held_out], settings, use_llm, version)
+    embedder = induction_embedder(settings)
+    key = _key([*conversations, *held_out], settings, use_llm, version, embedder.name)
     folder = proposal_folder(settings, ds)
     stamp = folder / "key"
     if stamp.is_file() and stamp.read_text("utf-8") == key:
@@ -150,7 +151,7 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
     induced = induce_taxonomy(
         conversations,
         seed=settings.sample.seed,
-        embedder=induction_embedder(settings),
+        embedder=embedder,
         # A weak model that fails twice at a name will fail again; the keyword name is there.
         asker=Asker(load_profile(settings), settings.llm.model_copy(update={"retries": 1})) if use_llm else None,
         bounds=settings.induce,

@@ -11,6 +11,7 @@ import pytest
 from jobs.sample import sample
 from jobs.settings import Settings
 from jobs.storage import Tables
+from jobs.taxonomies.moves import sampled_chats
 from jobs.unexplained import Unexplained, unexplained
 from tests.night_facts import write
 
@@ -58,6 +59,9 @@ def test_a_sample_keeps_them_in_strata_of_their_own(labelled: Tables, settings: 
     assert strata[f"wecom {NIGHT} no tag"] in (7, 8)
     assert all((int(row["conversation_id"][1:]) < 30) == row["stratum"].endswith("no tag") for row in rows)
     assert sum(row["share"] for row in rows) == pytest.approx(1)
+    some = sampled_chats(labelled, NIGHT, 4)
+    assert len(some) == 4 and {c.conversation_id for c in some} <= {row["conversation_id"] for row in rows}
+    assert sampled_chats(labelled, NIGHT, 4) == some and all(c.customer_text for c in some)
 
 
 def test_a_night_without_conversations_asks_for_nothing() -> None:

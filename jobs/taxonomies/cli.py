@@ -16,7 +16,7 @@ from jobs.taxonomies.review import Reviewer
 from jobs.taxonomies.review import approve as approve_proposal
 from jobs.taxonomies.review import reject as reject_proposal
 from jobs.taxonomies.store import all_versions, latest_version, version_of
-from jobs.taxonomy import Taxonomy, dump_taxonomy
+from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy
 from jobs.taxonomy_diff import diff_taxonomies, plain, to_markdown
 
 app = typer.Typer(no_args_is_help=True, help="Versions of the taxonomy: look at them, approve or reject a proposal.")
@@ -75,6 +75,33 @@ def diff(
     _say(to_markdown(diff_taxonomies(before, after), before, after))
     if ds is not None and (alignment := alignment_of(settings, ds)) is not None:
         _say("\n".join(in_words(alignment, before, plain)))
+
+
+@app.command("moves")
+def count_moves(
+    *,
+    old: Annotated[int | None, typer.Argument(help="Number of the older version; the newest approved without it.")] = (
+        None
+    ),
+    new: Annotated[int | None, typer.Argument(help="Number of the newer version; the night's proposal without it.")] = (
+        None
+    ),
+    ds: Annotated[str, typer.Option("--ds", help="The night whose sample is labelled, and its proposal.")],
+    file: Annotated[Path | None, typer.Option(help="An edited taxonomy instead of the proposal's.")] = None,
+    limit: Annotated[int, typer.Option(help="Conversations at most; each is asked about twice.", min=1)] = 50,
+) -> None:
+    """How many sampled conversations a change moves: the LLM labels them under both, nothing is saved."""
+    from jobs.evaluation.progress import Bars
+    from jobs.opening import open_tables
+    from jobs.taxonomies.moves import moves, moves_in_words, sampled_chats
+
+    with open_tables("taxonomy", ds) as (tables, settings):
+        chats = sampled_chats(tables, ds, limit)
+    before = _chosen(settings, old, None)
+    after = load_taxonomy(file) if file is not None else _chosen(settings, new, None if new is not None else ds)
+    with Bars() as progress:
+        found = moves(settings, before, after, chats, progress)
+    _say(moves_in_words(found, settings.gate.confidence))
 
 
 @app.command()

@@ -1,0 +1,152 @@
+"""How many conversations a change of the taxonomy moves: the LLM labels a sample under both, and nothing is saved."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from pyspark.sql import functions as F
+
+from jobs.conversation import Conversation, Turn
+from jobs.errors import InputError, ServerError
+from jobs.llm.client import LlmClient
+from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
+from jobs.llm.profiles import load_profile
+from jobs.llm.server import server_status
+from jobs.metrics import wilson
+from jobs.settings import Settings
+from jobs.storage import Tables
+from jobs.taxonomies.lineage import replaces
+from jobs.taxonomy import Taxonomy
+from jobs.taxonomy_diff import diff_taxonomies, plain
+
+Labels = Mapping[str, Set[str]]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A changed tag: sampled conversations that have it `before` and `after` the change, and those that keep it.
+
+    A tag that replaces others has them before; one that was split has its heirs after.
+    """
+
+    name: str
+    change: str
+    before: int
+    after: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """`moved` of `compared` conversations gain or lose a changed tag; `unanswered` ones are not compared."""
+
+    compared: int
+    moved: int
+    unanswered: int
+    requests: int
+    tags: tuple[Move, ...]
+
+
+def changed_tags(old: Taxonomy, new: Taxonomy) -> list[tuple[str, str, frozenset[str], frozenset[str]]]:
+    """(name, change, tags that count before, tags that count after) of each tag that differs by more than its name."""
+    diff = diff_taxonomies(old, new)
+    found = [(tag.name, "added", frozenset[str](), frozenset([tag.id])) for tag in diff.added]
+    found += [(tag.name, "redefined", frozenset([tag.id]), frozenset([tag.id])) for _, tag in diff.redefined]
+    for parent, heirs in diff.split:
+        found.append((parent.name, "split", frozenset([parent.id]), frozenset(heir.id for heir in heirs)))
+        found += [(heir.name, f"part of {parent.name}", frozenset([parent.id]), frozenset([heir.id])) for heir in heirs]
+    found += [(tag.name, "merged", frozenset(replaces(tag)), frozenset([tag.id])) for _, tag in diff.merged]
+    return found + [(tag.name, "removed", frozenset([tag.id]), frozenset[str]()) for tag in diff.removed]
+
+
+def compare(old: Taxonomy, new: Taxonomy, before: Labels, after: Labels) -> tuple[int, tuple[Move, ...]]:
+    """(conversations that move, moves by tag) between two labellings of the same conversations."""
+    moved: set[str] = set()
+    rows = []
+    for name, change, old_ids, new_ids in changed_tags(old, new):
+        had = {chat for chat, tags in before.items() if tags & old_ids}
+        has = {chat for chat, tags in after.items() if tags & new_ids}
+        rows.append(Move(name, change, len(had), len(has), len(had & has)))
+        if not change.startswith("part of"):  # its parent's row says who moved
+            moved |= had ^ has
+    return len(moved), tuple(rows)
+
+
+def sampled_chats(tables: Tables, ds: str, limit: int) -> list[Conversation]:
+    """Up to `limit` conversations of the sample of night `ds`, drawn by a hash: the same at every call.
+
+    Raises:
+        InputError: the night has no sample.
+    """
+    samples = tables.read("samples", ds).select("conversation_id", "conversation_ds")
+    drawn = samples.orderBy(F.xxhash64("conversation_id"), "conversation_id").limit(limit)
+    texts = tables.read_all("conversations", until=ds).withColumnRenamed("ds", "conversation_ds")
+    rows = texts.join(drawn, ["conversation_id", "conversation_ds"]).select("conversation_id", "turns").collect()
+    return [
+        Conversation(row["conversation_id"], tuple(Turn(t["speaker"], t["text"]) for t in row["turns"])) for row in rows
+    ]
+
+
+def _labels(outcomes: Sequence[LabelOutcome]) -> dict[str, frozenset[str]]:
+    return {o.conversation_id: frozenset(tag.tag for tag in o.answer.tags) for o in outcomes if o.answer is not None}
+
+
+def moves(
+    settings: Settings, old: Taxonomy, new: Taxonomy, chats: Sequence[Conversation], progress: Progress | None = None
+) -> Moves:
+    """Have the LLM label `chats` (each id once) under both taxonomies and count what the change moves.
+
+    Raises:
+        InputError: nothing but names differs; or the LLM is reached by files.
+        ServerError: the server is not up, or answered nothing usable.
+    """
+    if not changed_tags(old, new):
+        raise InputError("nothing but names differs: no conversation moves")
+    if settings.llm.mode != "server":
+        raise InputError(f"moves are counted with a server: llm.mode is {settings.llm.mode}")
+    status = server_status(settings)
+    if status.state != "up":
+        raise ServerError(f"no LLM server at {status.base_url} ({status.detail}): run `python -m jobs serve up` first")
+    profile = load_profile(settings)
+
+    async def ask() -> tuple[list[dict[str, frozenset[str]]], int]:
+        found = []
+        async with LlmClient(profile, settings.llm) as client:
+            for which, taxonomy in (("as it is", old), ("as it would be", new)):
+                prompt = LabelPrompt(taxonomy, profile, overlap=settings.label.window_overlap)
+
+                def say(done: int, total: int, which: str = which) -> None:
+                    if progress:
+                        progress(which, done, total)
+
+                found.append(_labels(await label_conversations(client, prompt, chats, say)))
+            return found, client.usage.requests
+
+    (before, after), requests = asyncio.run(ask())
+    both = before.keys() & after.keys()
+    if not both:
+        raise ServerError("the LLM gave no usable answer about any of the conversations")
+    moved, rows = compare(old, new, {i: before[i] for i in both}, {i: after[i] for i in both})
+    return Moves(len(both), moved, len(chats) - len(both), requests, rows)
+
+
+def moves_in_words(found: Moves, confidence: float) -> str:
+    """The counts as a page."""
+    share = wilson(found.moved, found.compared, confidence)
+    lines = [
+        f"{found.moved} of {found.compared} sampled conversations move ({share.low:.0%} to {share.high:.0%} of all), "
+        f"as the LLM labels them under both versions; {found.unanswered} without a usable answer, "
+        f"{found.requests} requests, nothing saved.",
+        "",
+        "| tag | change | before | after | gain it | lose it |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {plain(move.name)} | {plain(move.change)} | {move.before} | {move.after} "
+        f"| {move.after - move.kept} | {move.before - move.kept} |"
+        for move in found.tags
+    ]
+    return "\n".join(lines) + "\n"
