@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -251,7 +251,8 @@ def evaluate_induction(
     from jobs.evaluation.evaluate_induction import evaluate_induction as run
     from jobs.evaluation.table import induction_table
 
-    result = run(input_file, out, use_llm=llm, settings=load_settings(), baseline=baseline, held_out=held_out)
+    yardstick: Literal["kmeans"] | None = "kmeans" if baseline else None
+    result = run(input_file, out, use_llm=llm, settings=load_settings(), yardstick=yardstick, held_out=held_out)
     Console().print(induction_table(result))
 
 

@@ -82,3 +82,21 @@ def night(
     result = bench_night(settings, conversations, embeddings=embeddings, replay=replay, say=console.print)
     kind = "" if embeddings else "-lexical"
     console.print(f"written to {save_figures(settings, f'night-{conversations}{kind}', result)}")
+
+
+@app.command()
+def induction(
+    data: Annotated[Path, typer.Option(help="Folder with the public sets that config/induction-sets.yaml names.")],
+    chosen: Annotated[str, typer.Option("--sets", help="Some of them, with commas; without it, all.")] = "",
+) -> None:
+    """Induction without LLM on the development sets, beside k-means and a consensus of clusterings (half an hour)."""
+    from jobs.bench.induction import bench_induction, induction_page
+    from jobs.bench.measure import save_figures
+
+    console, settings = Console(), load_settings()
+    names = [name for name in chosen.split(",") if name]
+    result = bench_induction(settings, data, names, Console(stderr=True).print)
+    path = save_figures(settings, "induction", result)
+    path.with_suffix(".md").write_text(induction_page(result), "utf-8")
+    console.print(induction_page(result), markup=False)
+    console.print(f"written to {path} and {path.with_suffix('.md').name}")

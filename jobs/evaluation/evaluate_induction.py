@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.conversation import Conversation, read_conversations
 from jobs.errors import InputError, ServerError
-from jobs.evaluation.induction_baseline import kmeans_induce
+from jobs.evaluation.induction_baseline import YARDSTICKS, Yardstick
 from jobs.evaluation.induction_metrics import InductionScores, score_induction
 from jobs.evaluation.progress import Bars
 from jobs.induction.asking import Asker, step_lines
@@ -92,7 +92,7 @@ def evaluate_induction(
     *,
     use_llm: bool,
     settings: Settings,
-    baseline: bool = False,
+    yardstick: Yardstick | None = None,
     held_out: Path | None = None,
 ) -> dict[str, Any]:
     """Induce tags from INPUT's customer turns and assign every one of them; with gold, compare.
@@ -100,7 +100,7 @@ def evaluate_induction(
     Under `out`: `taxonomy.yaml`, `assignments.jsonl` (every customer turn), `induction.json` where INPUT has gold per
     turn, `llm_steps.jsonl` where the LLM was asked, `critic.yaml` where conversations are `held_out` to try the
     definitions on. Gold is taken off before induction sees the conversations, and read again once the assignments are
-    written. `baseline` is the yardstick, e5 with k-means, instead of our own.
+    written. `yardstick` instead of our own recipe: one of those that anybody would start with, on e5 and without LLM.
 
     Returns:
         What `induction.json` holds; without gold only `tags_found`, `turns`, `seconds` and the LLM's share.
@@ -111,14 +111,14 @@ def evaluate_induction(
     """
     began = time.monotonic()
     bare, held = _bare(input_file), _bare(held_out) if held_out else []
-    asker = _asker(settings) if use_llm and not baseline else None
-    if baseline:  # the yardstick stays the same whatever model the recipe reads through
+    asker = _asker(settings) if use_llm and not yardstick else None
+    if yardstick:  # it stays the same whatever model the recipe reads through
         settings = settings.model_copy(update={"embeddings": EmbeddingSettings()})
     embedder = induction_embedder(settings)
     with Bars() as bars:
         seed, name = settings.sample.seed, input_file.stem
-        if baseline:
-            induced = kmeans_induce(bare, seed=seed, embedder=embedder, name=name, progress=bars)
+        if yardstick:
+            induced = YARDSTICKS[yardstick](bare, seed=seed, embedder=embedder, name=name, progress=bars)
         else:
             induced = induce(
                 bare,

@@ -62,14 +62,19 @@ def _principal(sentences: FloatArray, dimensions: int, power: float, seed: int) 
     return np.asarray(normalize(scores / spread), dtype=np.float32)
 
 
+def plain_view(sentences: FloatArray, seed: int) -> FloatArray:
+    """(n, up to 64) unit rows: embeddings, centred (e5's cosines crowd around a common direction) and reduced."""
+    return _principal(sentences, _SENTENCE_DIMENSIONS, 0.0, seed)
+
+
 def views(sentences: FloatArray, words_svd: FloatArray, seed: int) -> list[FloatArray]:
     """Three views of n turns, each (n, d) float32.
 
-    1. sentence embeddings, centred (e5's cosines are squeezed around a common direction) and reduced;
+    1. `plain_view`;
     2. the same beside the lexical features at weight 0.6;
     3. half-whitened embeddings beside the lexical features: rare directions weigh more.
     """
-    plain = _principal(sentences, _SENTENCE_DIMENSIONS, 0.0, seed)
+    plain = plain_view(sentences, seed)
     whitened = _principal(sentences, _WHITENED_DIMENSIONS, 0.5, seed)
     return [
         plain,
