@@ -151,12 +151,11 @@ class SampleSettings(_Section):
 class InduceSettings(_Section):
     """How much the LLM is asked about one proposed taxonomy beyond a name for each group; 0 leaves a step out.
 
-    `pairs` of near groups are judged (one wish or two), `splits` groups that look like two are tried, `topics` headings
-    are named, and `critic_turns` turns of `held_out` conversations are tagged by the definitions alone.
+    At most `pairs` of near groups are judged (one wish or two), `topics` headings are named, and `critic_turns` turns
+    of `held_out` conversations are tagged by the definitions alone.
     """
 
-    pairs: int = Field(default=8, ge=0)
-    splits: int = Field(default=3, ge=0)
+    pairs: int = Field(default=120, ge=0)
     topics: int = Field(default=8, ge=0)
     held_out: int = Field(default=60, ge=0)
     critic_turns: int = Field(default=40, ge=0)

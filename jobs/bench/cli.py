@@ -88,6 +88,10 @@ def night(
 def induction(
     data: Annotated[Path, typer.Option(help="Folder with the public sets that config/induction-sets.yaml names.")],
     chosen: Annotated[str, typer.Option("--sets", help="Some of them, with commas; without it, all.")] = "",
+    judge: Annotated[
+        list[float] | None,
+        typer.Option(help="Also with a simulated judge, wrong about this share of pairs; may be given several times."),
+    ] = None,
 ) -> None:
     """Induction without LLM on the development sets, beside k-means and a consensus of clusterings (half an hour)."""
     from jobs.bench.induction import bench_induction, induction_page
@@ -95,7 +99,9 @@ def induction(
 
     console, settings = Console(), load_settings()
     names = [name for name in chosen.split(",") if name]
-    result = bench_induction(settings, data, names, Console(stderr=True).print)
+    result = bench_induction(
+        settings, data, names, judge or [], lambda text: Console(stderr=True).print(text, soft_wrap=True)
+    )
     path = save_figures(settings, "induction", result)
     path.with_suffix(".md").write_text(induction_page(result), "utf-8")
     console.print(induction_page(result), markup=False)

@@ -1,15 +1,19 @@
-"""Induction on every development set beside its yardsticks, as one table."""
+"""Induction on every development set beside its yardsticks, as one table; on wish with a simulated judge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from jobs.bench.induction_sets import draw_set, load_sets
+from jobs.bench.simulated_judge import SimulatedJudge, tags_by_text
+from jobs.conversation import read_conversations
 from jobs.errors import InputError
 from jobs.evaluation.evaluate_induction import evaluate_induction
+from jobs.llm.profiles import load_profile
+from jobs.privacy.redact import redact_conversation
 from jobs.settings import Settings
 
 Say = Callable[[str], None]
@@ -17,11 +21,26 @@ Say = Callable[[str], None]
 _COLUMNS = ("accuracy", "precision", "recall", "f1", "nmi", "ari")
 
 
-def bench_induction(settings: Settings, data: Path, chosen: list[str], say: Say) -> dict[str, Any]:
+def _judged(path: Path, settings: Settings, errors: Sequence[float], out: Path) -> dict[str, dict[str, Any]]:
+    """Our recipe with judges that err on such shares of pairs; names are keywords."""
+    settings = settings.model_copy(update={"induce": settings.induce.model_copy(update={"topics": 0})})
+    gold = tags_by_text([redact_conversation(chat) for chat in read_conversations(path)])
+    found: dict[str, dict[str, Any]] = {}
+    for error in errors:
+        judge = SimulatedJudge(load_profile(settings), settings.llm, gold=gold, error=error)
+        way = f"judge {error:.0%} wrong"
+        found[way] = evaluate_induction(path, out / way / path.stem, use_llm=False, settings=settings, asker=judge)
+    return found
+
+
+def bench_induction(
+    settings: Settings, data: Path, chosen: Sequence[str], errors: Sequence[float], say: Say
+) -> dict[str, Any]:
     """Draw the sets from the files in `data` and induce on each three times: k-means, consensus of e5, our recipe.
 
-    `chosen` names some of the sets, empty: all. Without LLM: these figures are the grouping's. Gold is compared once
-    the assignments are written.
+    `chosen` names some of the sets, empty: all. `errors`: further runs, each with a simulated judge that is wrong about
+    this share of pairs. Else without LLM: the figures are the grouping's. Gold is compared once the assignments are
+    written.
 
     Returns:
         `sets`: by name the figures of `induction.json` for each way; `average`: the mean accuracy of each way.
@@ -37,33 +56,51 @@ def bench_induction(settings: Settings, data: Path, chosen: list[str], say: Say)
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for name in chosen or list(rules):
         path = draw_set(name, rules[name], data, out / "sets")
-
-        def run(way: str, path: Path = path, **how: Any) -> dict[str, Any]:
-            return evaluate_induction(path, out / way / path.stem, use_llm=False, settings=settings, **how)
-
+        common: dict[str, Any] = {"use_llm": False, "settings": settings}
         found[name] = {
-            "kmeans": run("kmeans", yardstick="kmeans"),
-            "consensus": run("consensus", yardstick="consensus"),
-            "recipe": run("recipe"),
+            "kmeans": evaluate_induction(path, out / "kmeans" / name, yardstick="kmeans", **common),
+            "consensus": evaluate_induction(path, out / "consensus" / name, yardstick="consensus", **common),
+            "recipe": evaluate_induction(path, out / "recipe" / name, **common),
+            **_judged(path, settings, errors, out),
         }
         shares = ", ".join(f"{way} {row['accuracy']:.3f}" for way, row in found[name].items())
         say(f"{name}: {found[name]['recipe']['turns']} turns, accuracy {shares}")
-    ways = ("kmeans", "consensus", "recipe")
+    ways = list(next(iter(found.values())))
     return {"sets": found, "average": {way: fmean(row[way]["accuracy"] for row in found.values()) for way in ways}}
 
 
 def induction_page(result: dict[str, Any]) -> str:
     """The result as a Markdown table; all but counts and seconds in percent."""
-    lines = [
-        "| set | k-means | consensus | accuracy | P | R | F1 | NMI | ARI | found / gold | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+    judges = [way for way in result["average"] if way not in ("kmeans", "consensus", "recipe")]
+    heads = [
+        "set",
+        "k-means",
+        "consensus",
+        "accuracy",
+        "P",
+        "R",
+        "F1",
+        "NMI",
+        "ARI",
+        "found / gold",
+        "seconds",
+        *judges,
     ]
+    rows = [heads, ["---"] * len(heads)]
     for name, row in result["sets"].items():
         own = row["recipe"]
-        cells = [f"{100 * row[way]['accuracy']:.1f}" for way in ("kmeans", "consensus")]
-        cells += [f"{100 * own[column]:.1f}" for column in _COLUMNS]
-        cells += [f"{own['tags_found']} / {own['tags_gold']}", f"{own['seconds']:.0f}"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    average = [f"{100 * share:.1f}" for share in result["average"].values()]
-    lines.append(f"| average | {' | '.join(average)} |" + " |" * 7)
-    return "\n".join(lines) + "\n"
+        rows.append(
+            [
+                name,
+                *(f"{100 * row[way]['accuracy']:.1f}" for way in ("kmeans", "consensus")),
+                *(f"{100 * own[column]:.1f}" for column in _COLUMNS),
+                f"{own['tags_found']} / {own['tags_gold']}",
+                f"{own['seconds']:.0f}",
+                *(f"{100 * row[way]['accuracy']:.1f}" for way in judges),
+            ]
+        )
+    average = {way: f"{100 * share:.1f}" for way, share in result["average"].items()}
+    blank = [""] * (len(_COLUMNS) + 1)
+    first = [average[way] for way in ("kmeans", "consensus", "recipe")]
+    rows.append(["average", *first, *blank, *(average[way] for way in judges)])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)

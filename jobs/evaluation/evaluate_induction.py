@@ -93,6 +93,7 @@ def evaluate_induction(
     use_llm: bool,
     settings: Settings,
     yardstick: Yardstick | None = None,
+    asker: Asker | None = None,
     held_out: Path | None = None,
 ) -> dict[str, Any]:
     """Induce tags from INPUT's customer turns and assign every one of them; with gold, compare.
@@ -101,6 +102,7 @@ def evaluate_induction(
     turn, `llm_steps.jsonl` where the LLM was asked, `critic.yaml` where conversations are `held_out` to try the
     definitions on. Gold is taken off before induction sees the conversations, and read again once the assignments are
     written. `yardstick` instead of our own recipe: one of those that anybody would start with, on e5 and without LLM.
+    `asker`: who is asked instead of the LLM of the settings.
 
     Returns:
         What `induction.json` holds; without gold only `tags_found`, `turns`, `seconds` and the LLM's share.
@@ -111,7 +113,7 @@ def evaluate_induction(
     """
     began = time.monotonic()
     bare, held = _bare(input_file), _bare(held_out) if held_out else []
-    asker = _asker(settings) if use_llm and not yardstick else None
+    asker = asker or (_asker(settings) if use_llm and not yardstick else None)
     if yardstick:  # it stays the same whatever model the recipe reads through
         settings = settings.model_copy(update={"embeddings": EmbeddingSettings()})
     embedder = induction_embedder(settings)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ _REDUCED_DIMENSIONS = 10
 _NEIGHBOURS = 15
 _REDUCTIONS = 3
 _CUT = 0.7
+_FINE_CUT = 0.5
 _CUTS = tuple(round(0.30 + 0.01 * step, 2) for step in range(66))
 _SMALLEST = 5
 _SMALLEST_SHARE = 0.006
@@ -44,12 +45,14 @@ class Grouping:
     """`labels` (n,) from 0 by falling size; `confidence` (n,) in 0..1: votes for the own group less the next best.
 
     `affinity` (g, g): share of the clusterings that put a turn of one group with a turn of the other, on average; none
-    where nothing was voted.
+    where nothing was voted. `fine`: the same votes cut where two groups agree on fewer than half: more and purer
+    groups, of which several may be one wish; for a judge who can tell.
     """
 
     labels: IntArray
     confidence: npt.NDArray[np.float64]
     affinity: npt.NDArray[np.float64] | None = None
+    fine: Grouping | None = None
 
     @property
     def groups(self) -> int:
@@ -132,6 +135,11 @@ def by_size(labels: IntArray) -> IntArray:
     return np.array([number[int(label)] for label in labels], dtype=np.int64)
 
 
+def _cut_at(votes: npt.NDArray[np.float32], tree: npt.NDArray[np.float64], distance: float) -> Grouping:
+    """The groups whose turns agree, on average linkage, in more than 1 - `distance` of the clusterings."""
+    return _settle(votes, fcluster(tree, distance, "distance").astype(np.int64))
+
+
 def _cut_by_index(
     votes: npt.NDArray[np.float32], tree: npt.NDArray[np.float64], views: Sequence[FloatArray]
 ) -> Grouping:
@@ -141,11 +149,11 @@ def _cut_by_index(
     """
     found = dict[int, Grouping]()
     for cut in _CUTS:
-        settled = _settle(votes, fcluster(tree, cut, "distance").astype(np.int64))
+        settled = _cut_at(votes, tree, cut)
         if 2 <= settled.groups < len(votes):
             found.setdefault(settled.groups, settled)
     if not found:
-        return _settle(votes, fcluster(tree, _CUT, "distance").astype(np.int64))
+        return _cut_at(votes, tree, _CUT)
     index = np.array([[davies_bouldin_score(view, one.labels) for view in views] for one in found.values()])
     return list(found.values())[int(scale(index).mean(axis=1).argmin())]
 
@@ -177,9 +185,10 @@ def group_turns(
     if not ballots:
         return Grouping(np.zeros(turns, dtype=np.int64), np.ones(turns))
     tree = linkage(squareform(1.0 - votes, checks=False), "average")
+    fine = _cut_at(votes, tree, _FINE_CUT)
     if count_groups:
-        return _cut_by_index(votes, tree, views)
-    return _settle(votes, fcluster(tree, _CUT, "distance").astype(np.int64))
+        return replace(_cut_by_index(votes, tree, views), fine=fine)
+    return replace(_cut_at(votes, tree, _CUT), fine=fine)
 
 
 def extend(grouping: Grouping, known: FloatArray, rest: FloatArray, seed: int) -> tuple[IntArray, FloatArray]:

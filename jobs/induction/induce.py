@@ -193,7 +193,7 @@ def induce(
         grouping = group_turns(voting, seed, say, count_groups=embedder.counts_groups)
         material = Material([carrying[i] for i in seen.voters.tolist()], seen.sentences, voting[1], language)
         whole = len(rows) < len(turns)
-        draft = name_and_revise(material, grouping, asker, bounds, whole_chats=whole, seed=seed, progress=progress)
+        draft = name_and_revise(material, grouping, asker, bounds, whole_chats=whole, progress=progress)
         spread = _spread(draft.grouping, seen, seed)
     reader = asker if draft.trusted else None
     counts = np.bincount(spread.labels, minlength=len(draft.groups)).tolist()

@@ -1,7 +1,8 @@
-"""The LLM decides on candidates: are two near groups one wish, does a group fall into two with names of their own.
+"""The LLM decides on candidates: are two near groups one wish or two.
 
-Two pairs that have nothing in common are put among the questions. A judge who calls one of them the same wish says yes
-to anything, and none of its answers counts.
+Before anything depends on it, the judge is tried on pairs whose answer is known: groups that nobody confuses, and
+halves of one group under names of their own. Who calls strangers one wish, or most halves two, is not asked
+further.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from typing import Any
 
 from jobs.induction.asking import Answer, Asker, Question, fitting, prompt_template, shown_text
 from jobs.induction.groups import Group
-from jobs.induction.naming import ask_names
 from jobs.induction.proposal import Naming
-from jobs.induction.refine import CONTROL, LEAST_AFFINITY, Pair
+from jobs.induction.refine import CONTROL, LEAST_AFFINITY, TWIN, Pair
 from jobs.llm.answers import BadAnswerError, decode_json
 from jobs.student.training import StageProgress
 
@@ -60,7 +60,49 @@ def _question(
     return Question(about, fitting(candidates(), asker.profile, _ANSWER_TOKENS), parse_verdict)
 
 
-def one_wish(
+def _ask(
+    asker: Asker,
+    pairs: Sequence[Pair],
+    groups: Sequence[Group],
+    namings: Mapping[int, Naming],
+    *,
+    language: str,
+    progress: StageProgress | None,
+) -> list[Answer[bool]]:
+    questions = [_question(asker, pair, groups, namings, language) for pair in pairs]
+    return asker.ask("pair", questions, _SCHEMA, _ANSWER_TOKENS, progress)
+
+
+def is_sound(
+    asker: Asker,
+    controls: Sequence[Pair],
+    groups: Sequence[Group],
+    namings: Mapping[int, Naming],
+    *,
+    language: str,
+    progress: StageProgress | None = None,
+) -> bool:
+    """Whether the judge knows strangers from halves of one group; `groups` and `namings` hold the halves as well.
+
+    At least three in four strangers must be two wishes, and most pairs of halves one; with neither kind there is no
+    trial.
+    """
+    answers = _ask(asker, controls, groups, namings, language=language, progress=progress)
+    strangers = [answer for pair, answer in zip(controls, answers, strict=True) if pair.why == CONTROL]
+    twins = [answer for pair, answer in zip(controls, answers, strict=True) if pair.why == TWIN]
+    why = ""
+    if not strangers and not twins:
+        return False
+    if 4 * sum(bool(answer.value) for answer in strangers) > len(strangers):
+        why = "the judge calls groups that nobody confuses one wish: its answers do not count"
+    elif twins and 2 * sum(bool(answer.value) for answer in twins) <= len(twins):
+        why = "the judge calls halves of one group two wishes: its answers do not count"
+    for answer in answers if why else ():
+        answer.reject(why)
+    return not why
+
+
+def verdicts_of(
     asker: Asker,
     pairs: Sequence[Pair],
     groups: Sequence[Group],
@@ -68,47 +110,14 @@ def one_wish(
     *,
     language: str,
     progress: StageProgress | None = None,
-) -> tuple[list[Pair], bool]:
-    """The pairs that the judge calls one wish and that the data do not contradict; controls among them are none.
-
-    The second value is false where the judge fell for a control.
-    """
-    questions = [_question(asker, pair, groups, namings, language) for pair in pairs]
-    answers: list[Answer[bool]] = asker.ask("pair", questions, _SCHEMA, _ANSWER_TOKENS, progress)
-    if any(answer.value for pair, answer in zip(pairs, answers, strict=True) if pair.why == CONTROL):
-        for answer in answers:
-            answer.reject("the judge calls groups that nobody confuses one wish: its answers do not count")
-        return [], False
-    found: list[Pair] = []
+) -> dict[tuple[int, int], bool]:
+    """Whether the judge sees one wish in each of the pairs that it answered; the data can contradict."""
+    found: dict[tuple[int, int], bool] = {}
+    answers = _ask(asker, pairs, groups, namings, language=language, progress=progress)
     for pair, answer in zip(pairs, answers, strict=True):
         if answer.value and pair.affinity < LEAST_AFFINITY:
             answer.reject("the data contradict: hardly any clustering puts the two together")
-        elif answer.value:
-            found.append(pair)
-    return found, True
-
-
-def names_of_halves(
-    asker: Asker, halves: Sequence[tuple[Group, Group]], language: str, progress: StageProgress | None = None
-) -> list[tuple[Naming, Naming] | None]:
-    """Names of both halves of each group, each seen beside the other; None where the split is not confirmed.
-
-    It is confirmed where both halves get names and definitions that count and differ.
-    """
-    every = [half for pair in halves for half in pair]
-    facing = [Group(place, half.size, half.keywords, half.examples, (place ^ 1,)) for place, half in enumerate(every)]
-    answers = ask_names(asker, facing, facing, language, progress)
-    found: list[tuple[Naming, Naming] | None] = []
-    for first, second in zip(answers[::2], answers[1::2], strict=True):
-        for answer in (first, second):
-            answer.step["step"] = "split"
-        a, b = first.value, second.value
-        if a is None or b is None:
-            found.append(None)
-        elif a.name.casefold() == b.name.casefold() or a.definition.casefold() == b.definition.casefold():
-            for answer in (first, second):
-                answer.reject("both halves got the same name or definition: one wish")
-            found.append(None)
-        else:
-            found.append((a, b))
+            found[pair.first, pair.second] = False
+        elif answer.value is not None:
+            found[pair.first, pair.second] = answer.value
     return found

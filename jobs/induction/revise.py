@@ -1,4 +1,4 @@
-"""Names for groups, and groups that change because of their names: merged, split, or found to be small talk."""
+"""Names for groups, and groups that change because of what a judge says: cut fine and put together, or small talk."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from jobs.induction.asking import Asker
 from jobs.induction.cluster import Grouping, IntArray
 from jobs.induction.features import FloatArray
 from jobs.induction.groups import Group, describe
-from jobs.induction.judge import names_of_halves, one_wish
+from jobs.induction.judge import is_sound, verdicts_of
 from jobs.induction.naming import ask_names, name_groups, settle_duplicates
 from jobs.induction.proposal import Naming
-from jobs.induction.refine import far_pairs, joined, near_pairs, split_candidates
+from jobs.induction.refine import TWIN, Pair, far_pairs, joined, near_pairs
 from jobs.induction.smalltalk import is_small_talk
 from jobs.induction.turns import CustomerTurn
 from jobs.settings import InduceSettings
 from jobs.student.training import StageProgress
+
+_TWINS = 4
+_LEAST_HALF = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Draft:
     """Groups after revision. The first `wishes` of `groups` become tags, the rest is small talk.
 
     `namings` holds the names that the LLM gave and that counted. `trusted`: the model named at least half of the groups
-    well and saw that the control pairs are two wishes, so it may be asked for more.
+    well and judged the control pairs right, so it may be asked for more.
     """
 
     grouping: Grouping
@@ -71,31 +74,82 @@ def _draft(
     return Draft(moved, groups, wishes, named, trusted=False), number
 
 
-def _split(
+def _sound(
     material: Material,
     grouping: Grouping,
-    labels: IntArray,
+    groups: Sequence[Group],
+    namings: dict[int, Naming],
     *,
     asker: Asker,
-    candidates: dict[int, np.ndarray[tuple[int], np.dtype[np.bool_]]],
     progress: StageProgress | None,
-) -> dict[int, Naming]:
-    """Change `labels` where both halves of a candidate get names that differ; returns the names of all halves."""
-    tried = labels.copy()
-    fresh: dict[int, int] = {}
-    for number, second in candidates.items():
-        fresh[number] = int(tried.max()) + 1
-        tried[second] = fresh[number]
+) -> bool:
+    """Whether the model can judge: tried on groups that nobody confuses and on halves of the largest groups.
+
+    The halves are every other turn of a group. They are named like groups of their own, beside the whole group's
+    neighbours, so that the judge sees what it will see of two groups that are one wish.
+    """
+    if grouping.affinity is None:
+        return False
+    tried = grouping.labels.copy()
+    twins: list[Pair] = []
+    for number in sorted(namings):
+        members = np.flatnonzero(grouping.labels == number)
+        if len(members) >= 2 * _LEAST_HALF and len(twins) < _TWINS:
+            twins.append(Pair(number, int(tried.max()) + 1, 1.0, TWIN))
+            tried[members[1::2]] = twins[-1].second
     described = describe(material.turns, Grouping(tried, grouping.confidence), material.sentences)
-    halves = [(described[number], described[new]) for number, new in fresh.items()]
-    found: dict[int, Naming] = {}
-    for (number, new), pair in zip(
-        fresh.items(), names_of_halves(asker, halves, material.language, progress), strict=True
-    ):
-        if pair is not None:
-            labels[tried == new] = new
-            found[number], found[new] = pair
-    return found
+    halves = [
+        replace(described[half], neighbours=groups[twin.first].neighbours)
+        for twin in twins
+        for half in (twin.first, twin.second)
+    ]
+    answers = ask_names(asker, halves, described, material.language, progress)
+    for answer in answers:
+        answer.step["step"] = TWIN
+    named = {half.number: a.value for half, a in zip(halves, answers, strict=True) if a.value is not None}
+    twins = [twin for twin in twins if {twin.first, twin.second} <= named.keys()]
+    controls = [*far_pairs(grouping.affinity, sorted(namings), namings), *twins]
+    return is_sound(asker, controls, described, namings | named, language=material.language, progress=progress)
+
+
+def _judged(
+    material: Material,
+    grouping: Grouping,
+    fine: Grouping,
+    talk: frozenset[int],
+    asker: Asker,
+    *,
+    most: int,
+    progress: StageProgress | None,
+) -> Draft | None:
+    """The fine groups put together as the judge says; None where the model cannot name half of them.
+
+    What the judge said nothing about, for want of a name or of an answer, is decided by the coarser cut: two groups
+    that lie in one group of it belong together.
+    """
+    groups = describe(material.turns, fine, material.sentences)
+    wishes = [group for group in groups if group.number not in talk]
+    namings = name_groups(asker, wishes, groups, material.language, progress)
+    if 2 * len(namings) < len(wishes) or fine.affinity is None:
+        return None
+    pairs = near_pairs(fine.affinity, sorted(namings), namings, most)
+    verdicts = verdicts_of(asker, pairs, groups, namings, language=material.language, progress=progress)
+    home = [int(np.bincount(grouping.labels[fine.labels == group.number]).argmax()) for group in groups]
+    asked = {(pair.first, pair.second) for pair in pairs}
+    numbers = [group.number for group in wishes]
+    for place, a in enumerate(numbers):
+        for b in numbers[place + 1 :]:
+            if (a, b) not in verdicts and ((a, b) in asked or not {a, b} <= namings.keys()):
+                verdicts[a, b] = home[a] == home[b]
+    into = joined(len(groups), verdicts)
+    labels = np.array([into.get(int(label), int(label)) for label in fine.labels], dtype=np.int64)
+    kept = {number: naming for number, naming in namings.items() if number not in into}
+    draft, moved = _draft(material, fine, labels, talk, kept)
+    merged = [draft.groups[moved[target]] for target in sorted(set(into.values()))]
+    for group, answer in zip(merged, ask_names(asker, merged, draft.groups, material.language, progress), strict=True):
+        if answer.value is not None:
+            draft.namings[group.number] = answer.value
+    return replace(draft, namings=settle_duplicates(draft.namings, asker), trusted=True)
 
 
 def name_and_revise(
@@ -105,41 +159,28 @@ def name_and_revise(
     bounds: InduceSettings,
     *,
     whole_chats: bool,
-    seed: int,
     progress: StageProgress | None = None,
 ) -> Draft:
-    """Name the groups, merge those that the LLM calls one wish, split those that get two names; every turn stays.
+    """Name the groups; with a judge that is sound, start from the fine ones and put together what it calls one wish.
 
-    Small talk is looked for in `whole_chats` only: elsewhere somebody has chosen the turns. Without an LLM, or with
-    one that cannot name half of the groups, the groups stay as the data made them.
+    Every turn stays. Small talk is looked for in `whole_chats` only: elsewhere somebody has chosen the turns. Without
+    an LLM, or with one that cannot name half of the groups or judge the controls, the groups stay as the data made
+    them.
     """
-    talk = small_talk(material.turns, grouping.labels) if whole_chats else frozenset[int]()
+
+    def idle(labels: IntArray) -> frozenset[int]:
+        return small_talk(material.turns, labels) if whole_chats else frozenset()
+
+    talk = idle(grouping.labels)
     if asker is None:
         return _draft(material, grouping, grouping.labels, talk, {})[0]
     groups = describe(material.turns, grouping, material.sentences)
     wishes = [group for group in groups if group.number not in talk]
     namings = name_groups(asker, wishes, groups, material.language, progress)
-    if 2 * len(namings) < len(wishes) or grouping.affinity is None:
-        kept = settle_duplicates(namings, asker)
-        return _draft(material, grouping, grouping.labels, talk, kept)[0]
-    named = sorted(namings)
-    pairs = near_pairs(grouping.affinity, named, namings, bounds.pairs)
-    controls = far_pairs(grouping.affinity, named, pairs) if pairs else []
-    same, sound = one_wish(asker, [*pairs, *controls], groups, namings, language=material.language, progress=progress)
-    if not sound:
-        kept = settle_duplicates(namings, asker)
-        return _draft(material, grouping, grouping.labels, talk, kept)[0]
-    into = joined(same)
-    labels = grouping.labels.copy()
-    whole = {*talk, *into, *into.values()}
-    candidates = split_candidates(labels, material.features, seed, bounds.splits, whole)
-    namings |= _split(material, grouping, labels, asker=asker, candidates=candidates, progress=progress)
-    for number, target in into.items():
-        labels[labels == number] = target
-        namings.pop(number)
-    draft, moved = _draft(material, grouping, labels, talk, namings)
-    merged = [draft.groups[moved[target]] for target in sorted(set(into.values()))]
-    for group, answer in zip(merged, ask_names(asker, merged, draft.groups, material.language, progress), strict=True):
-        if answer.value is not None:
-            draft.namings[group.number] = answer.value
-    return replace(draft, namings=settle_duplicates(draft.namings, asker), trusted=True)
+    able = 2 * len(namings) >= len(wishes) and bounds.pairs > 0
+    if able and _sound(material, grouping, groups, namings, asker=asker, progress=progress):
+        fine = grouping.fine or grouping
+        draft = _judged(material, grouping, fine, idle(fine.labels), asker, most=bounds.pairs, progress=progress)
+        if draft is not None:
+            return draft
+    return _draft(material, grouping, grouping.labels, talk, settle_duplicates(namings, asker))[0]
