@@ -220,7 +220,9 @@ def evaluate(
     test_file: Annotated[Path, typer.Option("--test", help="Conversations to tag; labels, if any, only score.")],
     out: Annotated[Path, typer.Option(help="Folder for scores.json and predictions.jsonl.")],
     taxonomy: Annotated[Path | None, typer.Option(help="Taxonomy file; without it tags are the labels seen.")] = None,
-    labeller: Annotated[str, typer.Option(help="student, llm, cascade, or baseline to compare with.")] = "student",
+    labeller: Annotated[
+        str, typer.Option(help="student, llm, cascade; to compare with: baseline, baseline-both (with e5).")
+    ] = "student",
 ) -> None:
     """Learn from TRAIN, tag TEST without looking at its labels, and score."""
     from jobs.evaluation.evaluate import evaluate as run

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from jobs.cascade import TagTrust
@@ -16,6 +18,7 @@ from jobs.evaluation import evaluate as module
 from jobs.evaluation.evaluate import evaluate
 from jobs.evaluation.llm import hold_out, taxonomy_from_labels
 from jobs.settings import LlmSettings, Settings, StudentSettings
+from jobs.student.embed import Embedder
 from tests.fake_llm import MODEL, FakeLlm, Reply, reply_json, reply_status
 
 Line = dict[str, Any]
@@ -91,6 +94,24 @@ def test_writes_the_promised_files(labeller: str, files: Files, lexical: Setting
     assert lines[0]["labels"] == ["card"]
     assert all(set(entry["confidence"]) == set(entry["labels"]) for entry in lines)
     assert all(0 <= value <= 1 for entry in lines for value in entry["confidence"].values())
+
+
+def test_the_baseline_reads_embeddings_only_where_it_is_told(
+    files: Files, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def embed(self: Embedder, texts: Sequence[str], progress: object = None) -> npt.NDArray[np.float32]:
+        seen.append(len(texts))
+        return np.eye(len(texts), self.dimensions, dtype=np.float32)
+
+    monkeypatch.setattr(Embedder, "embed", embed)
+    train, test = files("train", train_lines()), files("test", TEST)
+    common: dict[str, Any] = {"taxonomy": None, "out": tmp_path / "out", "settings": settings}
+    evaluate(train, test, labeller="baseline", **common)
+    assert seen == []
+    result = evaluate(train, test, labeller="baseline-both", **common)
+    assert seen == [len(train_lines()), len(TEST)] and result["micro"]["f1"] >= 0.8
 
 
 def test_labels_of_test_change_no_prediction(files: Files, lexical: Settings, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from jobs.student.training import StageProgress, gold_matrix
 from jobs.students import embedder_of
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
-Labeller = Literal["student", "llm", "cascade", "baseline"]
+Labeller = Literal["student", "llm", "cascade", "baseline", "baseline-both"]
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
@@ -71,8 +71,9 @@ def _student(job: Job) -> _Outcome:
 def _label(labeller: Labeller, job: Job) -> _Outcome:
     if labeller == "student":
         return _student(job)
-    if labeller == "baseline":
-        return _Outcome(*baseline(job.train, job.test, job.tags, job.settings.student.seed))
+    if labeller in ("baseline", "baseline-both"):
+        embedder = job.embedder if labeller == "baseline-both" else None
+        return _Outcome(*baseline(job.train, job.test, job.tags, job.settings.student.seed, embedder))
     from jobs.evaluation.llm import cascade, llm_alone
 
     if labeller == "llm":
