@@ -36,7 +36,7 @@ SAID = [
 """Four groups; the first two are one wish in other words."""
 
 
-def material(each: int = 6) -> tuple[Material, Grouping]:
+def material(each: int = 10) -> tuple[Material, Grouping]:
     labels = np.repeat(np.arange(4), each)
     turns = [CustomerTurn(f"c{i}", 0, f"{SAID[g][1]} {i}", SAID[g][1], True) for i, g in enumerate(labels.tolist())]
     places = np.array([[1, 0, 0], [0.9, 0.1, 0], [0, 1, 0], [0, 0, 1]], dtype=np.float32)
@@ -62,9 +62,14 @@ def answering(verdict: Any) -> Any:
         if "# Group A:" not in prompt:
             return reply_json(name_of(prompt))
         first, second = (prompt.split(f"# Group {letter}: ")[1].split("\n")[0] for letter in "AB")
-        return reply_json({"difference": "", "verdict": verdict(first, second)})
+        return reply_json({"a_wants": "", "b_wants": "", "verdict": verdict(first, second)})
 
     return script
+
+
+def same_noun(a: str, b: str) -> str:
+    """A judge who knows that all passwords are one wish and who takes halves of a group for what they are."""
+    return "one" if a.split()[-1] == b.split()[-1] else "two"
 
 
 def revise(script: Any, bounds: InduceSettings | None = None) -> tuple[Draft, list[dict[str, Any]]]:
@@ -76,19 +81,23 @@ def revise(script: Any, bounds: InduceSettings | None = None) -> tuple[Draft, li
 
 
 def test_two_groups_that_the_judge_calls_one_wish_become_one_and_no_turn_is_lost() -> None:
-    draft, steps = revise(answering(lambda a, b: "one" if a.endswith("password") and b.endswith("password") else "two"))
-    assert [group.size for group in draft.groups] == [12, 6, 6] and draft.trusted
-    assert draft.grouping.labels.tolist() == [0] * 12 + [1] * 6 + [2] * 6
+    draft, steps = revise(answering(same_noun))
+    assert [group.size for group in draft.groups] == [20, 10, 10] and draft.trusted
+    assert draft.grouping.labels.tolist() == [0] * 20 + [1] * 10 + [2] * 10
     assert len(draft.namings) == 3
     judged = [step for step in steps if step["step"] == "pair"]
-    assert [step["about"]["why"] for step in judged] == ["control"] * 4 + ["near"]
-    assert [step["accepted"] for step in judged] == [True] * 5
+    assert [step["about"]["why"] for step in judged] == ["control"] * 4 + ["twin"] * 4 + ["near"]
+    assert all(step["accepted"] for step in judged)
 
 
 def test_a_judge_who_calls_strangers_one_wish_changes_nothing_and_the_record_says_why() -> None:
     draft, steps = revise(answering(lambda a, b: "one"), InduceSettings())
     assert draft.groups[-1].number == 3 and len(draft.namings) == 4 and not draft.trusted
-    assert {step["about"].get("why") for step in steps} == {None, "control"}  # and it is not asked about near groups
+    assert {step["about"].get("why") for step in steps} == {
+        None,
+        "control",
+        "twin",
+    }  # and it is not asked about near groups
     assert all("do not count" in step["reason"] for step in steps if step["step"] == "pair")
 
 
@@ -100,7 +109,7 @@ def test_the_data_can_forbid_a_merge() -> None:
         prompt = body["messages"][-1]["content"]
         if "# Group A:" in prompt:
             first, second = (prompt.split(f"# Group {letter}: ")[1].split("\n")[0] for letter in "AB")
-            return reply_json({"difference": "", "verdict": "one" if first == second else "two"})
+            return reply_json({"a_wants": "", "b_wants": "", "verdict": "one" if first == second else "two"})
         answer = name_of(prompt)
         return reply_json(answer | {"name": "Restore the password"} if "password" in answer["name"] else answer)
 
@@ -136,14 +145,9 @@ def cut_fine(each: int = 12) -> tuple[Material, Grouping]:
     )
 
 
-def same_verb_and_noun(a: str, b: str) -> str:
-    """A judge who knows that all passwords are one wish and who takes halves of a group for what they are."""
-    return "one" if a.split()[-1] == b.split()[-1] else "two"
-
-
 def test_a_sound_judge_starts_from_fine_groups_and_undoes_what_the_cut_did() -> None:
     given, grouping = cut_fine()
-    with FakeLlm(answering(same_verb_and_noun)) as fake:
+    with FakeLlm(answering(same_noun)) as fake:
         asker = Asker(profile(fake.base_url), LLM)
         draft = name_and_revise(given, grouping, asker, InduceSettings(), whole_chats=False)
     assert draft.trusted and sorted(np.bincount(draft.grouping.labels).tolist()) == [12, 12, 24]
@@ -171,7 +175,7 @@ def test_what_the_judge_does_not_answer_the_cut_decides() -> None:
         prompt = body["messages"][-1]["content"]
         if "# Group A:" in prompt and "address" in prompt.lower() and "claim" in prompt.lower():
             return Reply("no idea")
-        reply: Reply = answering(same_verb_and_noun)(body)
+        reply: Reply = answering(same_noun)(body)
         return reply
 
     with FakeLlm(script) as fake:

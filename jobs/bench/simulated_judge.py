@@ -94,7 +94,7 @@ class SimulatedJudge(Asker):
             raise InputError("the prompt induce_pair has changed: the simulated judge finds no two groups in it")
         rng = np.random.default_rng([self.seed, *prompt.encode()])
         same = (sides[0] == sides[1]) != bool(rng.random() < self.error)
-        return {"difference": "", "verdict": "one" if same else "two"}
+        return {"a_wants": "", "b_wants": "", "verdict": "one" if same else "two"}
 
     def _tag(self, side: str) -> str | None:
         shown = (line[2:].strip() for line in side.splitlines() if line.startswith("- "))

@@ -17,15 +17,18 @@ from jobs.induction.refine import CONTROL, LEAST_AFFINITY, TWIN, Pair
 from jobs.llm.answers import BadAnswerError, decode_json
 from jobs.student.training import StageProgress
 
-_ANSWER_TOKENS = 96
+_ANSWER_TOKENS = 128
 _SHOWN = (4, 3, 2, 1)
+# What each group wants comes before the verdict, and cannot be left out: weak models put a comma there and then guess.
+_WANTS: dict[str, Any] = {"type": "string", "minLength": 2, "maxLength": 60}
 _SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "difference": {"type": "string", "maxLength": 80},
+        "a_wants": _WANTS,
+        "b_wants": _WANTS,
         "verdict": {"type": "string", "enum": ["one", "two"]},
     },
-    "required": ["difference", "verdict"],
+    "required": ["a_wants", "b_wants", "verdict"],
     "additionalProperties": False,
 }
 
@@ -84,18 +87,18 @@ def is_sound(
 ) -> bool:
     """Whether the judge knows strangers from halves of one group; `groups` and `namings` hold the halves as well.
 
-    At least three in four strangers must be two wishes, and most pairs of halves one; with neither kind there is no
-    trial.
+    At least three in four strangers must be two wishes, and most pairs of halves one. Where a kind is missing, as in
+    very small samples, there is no trial and no trust.
     """
     answers = _ask(asker, controls, groups, namings, language=language, progress=progress)
     strangers = [answer for pair, answer in zip(controls, answers, strict=True) if pair.why == CONTROL]
     twins = [answer for pair, answer in zip(controls, answers, strict=True) if pair.why == TWIN]
     why = ""
-    if not strangers and not twins:
+    if not strangers or not twins:
         return False
     if 4 * sum(bool(answer.value) for answer in strangers) > len(strangers):
         why = "the judge calls groups that nobody confuses one wish: its answers do not count"
-    elif twins and 2 * sum(bool(answer.value) for answer in twins) <= len(twins):
+    elif 2 * sum(bool(answer.value) for answer in twins) <= len(twins):
         why = "the judge calls halves of one group two wishes: its answers do not count"
     for answer in answers if why else ():
         answer.reject(why)
