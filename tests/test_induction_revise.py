@@ -155,7 +155,7 @@ def test_a_sound_judge_starts_from_fine_groups_and_undoes_what_the_cut_did() -> 
     assert draft.grouping.labels[24] != draft.grouping.labels[36], "address and claim, one group of the cut, are two"
     whys = [step["about"]["why"] for step in asker.steps if step["step"] == "pair"]
     assert {"control", "twin", "near"} == set(whys)
-    assert sum(step["step"] == "twin" for step in asker.steps) == 6, "halves of three groups got names of their own"
+    assert sum(step["step"] == "twin" for step in asker.steps) == 8, "halves of four groups got names of their own"
 
 
 def test_a_judge_who_calls_everything_two_wishes_changes_nothing() -> None:

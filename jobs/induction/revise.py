@@ -74,6 +74,40 @@ def _draft(
     return Draft(moved, groups, wishes, named, trusted=False), number
 
 
+def _twins(
+    material: Material, fine: Grouping, asker: Asker, progress: StageProgress | None
+) -> list[tuple[tuple[Group, Naming], tuple[Group, Naming]]]:
+    """Halves of a few fine groups, every other turn each, under names of their own; without those that got none.
+
+    The groups that the votes hold together most are taken. Each half is named beside the whole group's neighbours, so
+    that the judge sees what it will see of two groups that are one wish.
+    """
+    if fine.affinity is None:
+        return []
+    whole = describe(material.turns, fine, material.sentences)
+    large = [group.number for group in whole if group.size >= 2 * _LEAST_HALF]
+    tightness = fine.affinity.diagonal()
+    chosen = sorted(large, key=lambda number: (-float(tightness[number]), number))[:_TWINS]
+    tried = fine.labels.copy()
+    for place, number in enumerate(chosen):
+        tried[np.flatnonzero(fine.labels == number)[1::2]] = len(whole) + place
+    parts = describe(material.turns, Grouping(tried, fine.confidence), material.sentences)
+    halves = [
+        replace(parts[half], neighbours=whole[number].neighbours)
+        for place, number in enumerate(chosen)
+        for half in (number, len(whole) + place)
+    ]
+    answers = ask_names(asker, halves, parts, material.language, progress)
+    for answer in answers:
+        answer.step["step"] = TWIN
+    named = [(half, answer.value) for half, answer in zip(halves, answers, strict=True)]
+    return [
+        ((first, a), (second, b))
+        for (first, a), (second, b) in zip(named[::2], named[1::2], strict=True)
+        if a is not None and b is not None
+    ]
+
+
 def _sound(
     material: Material,
     grouping: Grouping,
@@ -83,33 +117,17 @@ def _sound(
     asker: Asker,
     progress: StageProgress | None,
 ) -> bool:
-    """Whether the model can judge: tried on groups that nobody confuses and on halves of the largest groups.
-
-    The halves are every other turn of a group. They are named like groups of their own, beside the whole group's
-    neighbours, so that the judge sees what it will see of two groups that are one wish.
-    """
+    """Whether the model can judge: tried on groups that nobody confuses and on halves of groups."""
     if grouping.affinity is None:
         return False
-    tried = grouping.labels.copy()
-    twins: list[Pair] = []
-    for number in sorted(namings):
-        members = np.flatnonzero(grouping.labels == number)
-        if len(members) >= 2 * _LEAST_HALF and len(twins) < _TWINS:
-            twins.append(Pair(number, int(tried.max()) + 1, 1.0, TWIN))
-            tried[members[1::2]] = twins[-1].second
-    described = describe(material.turns, Grouping(tried, grouping.confidence), material.sentences)
-    halves = [
-        replace(described[half], neighbours=groups[twin.first].neighbours)
-        for twin in twins
-        for half in (twin.first, twin.second)
-    ]
-    answers = ask_names(asker, halves, described, material.language, progress)
-    for answer in answers:
-        answer.step["step"] = TWIN
-    named = {half.number: a.value for half, a in zip(halves, answers, strict=True) if a.value is not None}
-    twins = [twin for twin in twins if {twin.first, twin.second} <= named.keys()]
+    shown, named, twins = list(groups), dict(namings), list[Pair]()
+    for pair in _twins(material, grouping.fine or grouping, asker, progress):
+        twins.append(Pair(len(shown), len(shown) + 1, 1.0, TWIN))
+        for half, naming in pair:
+            named[len(shown)] = naming
+            shown.append(half)
     controls = [*far_pairs(grouping.affinity, sorted(namings), namings), *twins]
-    return is_sound(asker, controls, described, namings | named, language=material.language, progress=progress)
+    return is_sound(asker, controls, shown, named, language=material.language, progress=progress)
 
 
 def _judged(
