@@ -19,7 +19,7 @@ TYPES := $(VENV)/bin/mypy && cd dags && ../$(VENV)/bin/mypy --config-file ../pyp
 
 .PHONY: help
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.synced: requirements/dev.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -57,6 +57,10 @@ bench: setup ## Client, naive way, student (after `make demo`; takes a quarter o
 	$(RUN) -m jobs bench client $(BENCH_CHATS) --tokenizer var/models/smollm2-135m
 	$(RUN) -m jobs bench naive $(BENCH_GOLD) --taxonomy taxonomies/wealth-advisory.yaml
 	$(RUN) -m jobs serve down
+
+.PHONY: bench-induction
+bench-induction: $(VENV)/.synced ## Induction on the public sets in the folder DATA=… (half an hour)
+	$(RUN) -m jobs bench induction --data "$(or $(DATA),$(error say where the public sets lie: make bench-induction DATA=FOLDER))" --judge 0 --judge 0.1 --judge 0.2
 
 .PHONY: test-fast
 test-fast: $(VENV)/.synced ## Tests without LLM server, Spark and Airflow
