@@ -86,7 +86,7 @@ def test_two_groups_that_the_judge_calls_one_wish_become_one_and_no_turn_is_lost
     assert draft.grouping.labels.tolist() == [0] * 20 + [1] * 10 + [2] * 10
     assert len(draft.namings) == 3
     judged = [step for step in steps if step["step"] == "pair"]
-    assert [step["about"]["why"] for step in judged] == ["control"] * 4 + ["twin"] * 4 + ["near"]
+    assert [step["about"]["why"] for step in judged] == ["control"] * 5 + ["twin"] * 4 + ["near"]
     assert all(step["accepted"] for step in judged)
 
 

@@ -25,7 +25,7 @@ TWIN = "twin"
 """Why a pair was looked at that is plainly one wish: two halves of one group."""
 
 _NEAREST = 3
-_CONTROLS = 4
+_CONTROLS = 8
 
 
 @dataclass(frozen=True, slots=True)

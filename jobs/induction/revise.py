@@ -20,7 +20,7 @@ from jobs.induction.turns import CustomerTurn
 from jobs.settings import InduceSettings
 from jobs.student.training import StageProgress
 
-_TWINS = 4
+_TWINS = 6
 _LEAST_HALF = 5
 
 
