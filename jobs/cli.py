@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -253,8 +253,8 @@ def evaluate_induction(
     from jobs.evaluation.evaluate_induction import evaluate_induction as run
     from jobs.evaluation.table import induction_table
 
-    yardstick: Literal["kmeans"] | None = "kmeans" if baseline else None
-    result = run(input_file, out, use_llm=llm, settings=load_settings(), yardstick=yardstick, held_out=held_out)
+    common: dict[str, Any] = {"use_llm": llm, "settings": load_settings(), "held_out": held_out}
+    result = run(input_file, out, yardstick="kmeans" if baseline else None, **common)
     Console().print(induction_table(result))
 
 

@@ -86,6 +86,33 @@ def _score(induced: Induced, labelled: Sequence[Conversation]) -> InductionScore
     return score_induction([entry.tag for entry in induced.assignments], references)
 
 
+def _induce(
+    bare: Sequence[Conversation],
+    held: Sequence[Conversation],
+    name: str,
+    *,
+    asker: Asker | None,
+    yardstick: Yardstick | None,
+    settings: Settings,
+) -> Induced:
+    if yardstick:  # it stays the same whatever model the recipe reads through
+        settings = settings.model_copy(update={"embeddings": EmbeddingSettings()})
+    embedder, seed = induction_embedder(settings), settings.sample.seed
+    with Bars() as bars:
+        if yardstick:
+            return YARDSTICKS[yardstick](bare, seed=seed, embedder=embedder, name=name, progress=bars)
+        return induce(
+            bare,
+            seed=seed,
+            embedder=embedder,
+            asker=asker,
+            bounds=settings.induce,
+            held_out=held,
+            name=name,
+            progress=bars,
+        )
+
+
 def evaluate_induction(
     input_file: Path,
     out: Path,
@@ -114,24 +141,7 @@ def evaluate_induction(
     began = time.monotonic()
     bare, held = _bare(input_file), _bare(held_out) if held_out else []
     asker = asker or (_asker(settings) if use_llm and not yardstick else None)
-    if yardstick:  # it stays the same whatever model the recipe reads through
-        settings = settings.model_copy(update={"embeddings": EmbeddingSettings()})
-    embedder = induction_embedder(settings)
-    with Bars() as bars:
-        seed, name = settings.sample.seed, input_file.stem
-        if yardstick:
-            induced = YARDSTICKS[yardstick](bare, seed=seed, embedder=embedder, name=name, progress=bars)
-        else:
-            induced = induce(
-                bare,
-                seed=seed,
-                embedder=embedder,
-                asker=asker,
-                bounds=settings.induce,
-                held_out=held,
-                name=name,
-                progress=bars,
-            )
+    induced = _induce(bare, held, input_file.stem, asker=asker, yardstick=yardstick, settings=settings)
     try:
         _write(out, induced)
     except OSError as error:
