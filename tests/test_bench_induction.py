@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.bench.induction import bench_induction, induction_page
+from jobs.bench.induction import bench_induction, drawn_sets, induction_page
 from jobs.bench.induction_sets import InductionSet, draw_set, load_sets
 from jobs.bench.simulated_judge import SimulatedJudge, tags_by_text
 from jobs.conversation import read_conversations
@@ -114,14 +114,17 @@ def test_the_table_has_every_way_and_its_average(tmp_path: Path, monkeypatch: py
     records = [said(f"{tag}{i}", f"{text} {'abcdefgh'[i]}", tag) for tag, text in nouns.items() for i in range(8)]
     write(tmp_path / "data" / "f.jsonl", records)
     settings = Settings(var=tmp_path / "var")
-    result = bench_induction(settings, tmp_path / "data", [], [0.0], lambda _: None)
+    result = bench_induction(settings, drawn_sets(tmp_path / "data", [], tmp_path / "sets"), [0.0], lambda _: None)
     assert set(result["average"]) == {"kmeans", "consensus", "recipe", "judge 0% wrong"}
     assert result["sets"]["small"]["recipe"]["turns"] == 24
     lines = induction_page(result).splitlines()
     assert lines[2].startswith("| small |") and lines[-1].startswith("| average |")
     assert {line.count("|") for line in lines} == {13}
     with pytest.raises(InputError, match="there are: small"):
-        bench_induction(settings, tmp_path / "data", ["other"], [], lambda _: None)
+        drawn_sets(tmp_path / "data", ["other"], tmp_path / "sets")
+    write(tmp_path / "bare.jsonl", [said(f"{tag}{i}", f"{text} {i}") for tag, text in nouns.items() for i in range(8)])
+    with pytest.raises(InputError, match="no customer turn has gold"):
+        bench_induction(settings, [tmp_path / "bare.jsonl"], [], lambda _: None)
 
 
 def test_a_text_keeps_its_first_tag(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.pretty import Pretty
 
 from jobs.conversation import Conversation, read_conversations
+from jobs.errors import InputError
 from jobs.privacy.redact import redact_conversation
 from jobs.settings import load_settings
 
@@ -86,23 +87,31 @@ def night(
 
 @app.command()
 def induction(
-    data: Annotated[Path, typer.Option(help="Folder with the public sets that config/induction-sets.yaml names.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the public sets of config/induction-sets.yaml.")
+    ] = None,
     chosen: Annotated[str, typer.Option("--sets", help="Some of them, with commas; without it, all.")] = "",
+    own: Annotated[list[Path] | None, typer.Option("--input", help="Instead: labelled files with turn_labels.")] = None,
     judge: Annotated[
         list[float] | None,
         typer.Option(help="Also with a simulated judge, wrong about this share of pairs; may be given several times."),
     ] = None,
 ) -> None:
     """Induction without LLM on the development sets, beside k-means and a consensus of clusterings (half an hour)."""
-    from jobs.bench.induction import bench_induction, induction_page
+    from jobs.bench.induction import bench_induction, drawn_sets, induction_page
     from jobs.bench.measure import save_figures
 
     console, settings = Console(), load_settings()
-    names = [name for name in chosen.split(",") if name]
+    files = own or []
+    if data is not None:
+        names = [name for name in chosen.split(",") if name]
+        files = [*files, *drawn_sets(data, names, settings.var_dir / "bench" / "induction" / "sets")]
+    if not files:
+        raise InputError("bench induction: say --data FOLDER (public sets) or --input FILE (your own)")
     result = bench_induction(
-        settings, data, names, judge or [], lambda text: Console(stderr=True).print(text, soft_wrap=True)
+        settings, files, judge or [], lambda text: Console(stderr=True).print(text, soft_wrap=True)
     )
     path = save_figures(settings, "induction", result)
     path.with_suffix(".md").write_text(induction_page(result), "utf-8")
-    console.print(induction_page(result), markup=False)
+    console.print(induction_page(result), markup=False, soft_wrap=True)
     console.print(f"written to {path} and {path.with_suffix('.md').name}")

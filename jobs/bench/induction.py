@@ -33,29 +33,35 @@ def _judged(path: Path, settings: Settings, errors: Sequence[float], out: Path) 
     return found
 
 
-def bench_induction(
-    settings: Settings, data: Path, chosen: Sequence[str], errors: Sequence[float], say: Say
-) -> dict[str, Any]:
-    """Draw the sets from the files in `data` and induce on each three times: k-means, consensus of e5, our recipe.
-
-    `chosen` names some of the sets, empty: all. `errors`: further runs, each with a simulated judge that is wrong about
-    this share of pairs. Else without LLM: the figures are the grouping's. Gold is compared once the assignments are
-    written.
-
-    Returns:
-        `sets`: by name the figures of `induction.json` for each way; `average`: the mean accuracy of each way.
+def drawn_sets(data: Path, chosen: Sequence[str], out: Path) -> list[Path]:
+    """The sets of `config/induction-sets.yaml`, drawn from the files in `data`; `chosen` names some, empty: all.
 
     Raises:
-        InputError: a file is missing, or a set is not among those of `config/induction-sets.yaml`.
+        InputError: a file is missing, or a set is not among them.
     """
     rules = load_sets()
     unknown = sorted(set(chosen) - set(rules))
     if unknown:
         raise InputError(f"no induction set {', '.join(unknown)}; there are: {', '.join(rules)}")
+    return [draw_set(name, rules[name], data, out) for name in chosen or rules]
+
+
+def bench_induction(settings: Settings, files: Sequence[Path], errors: Sequence[float], say: Say) -> dict[str, Any]:
+    """Induce on each labelled file three times: k-means, consensus of e5, our recipe.
+
+    `errors`: further runs, each with a simulated judge that is wrong about this share of pairs. Else without LLM: the
+    figures are the grouping's. Gold is compared once the assignments are written.
+
+    Returns:
+        `sets`: by name of the file the figures of `induction.json` for each way; `average`: the mean accuracy of each.
+
+    Raises:
+        InputError: a file cannot be read or has no gold by turn.
+    """
     out = settings.var_dir / "bench" / "induction"
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for name in chosen or list(rules):
-        path = draw_set(name, rules[name], data, out / "sets")
+    for path in files:
+        name = path.stem
         common: dict[str, Any] = {"use_llm": False, "settings": settings}
         found[name] = {
             "kmeans": evaluate_induction(path, out / "kmeans" / name, yardstick="kmeans", **common),
@@ -63,6 +69,8 @@ def bench_induction(
             "recipe": evaluate_induction(path, out / "recipe" / name, **common),
             **_judged(path, settings, errors, out),
         }
+        if "accuracy" not in found[name]["recipe"]:
+            raise InputError(f"{path}: no customer turn has gold (turn_labels)")
         shares = ", ".join(f"{way} {row['accuracy']:.3f}" for way, row in found[name].items())
         say(f"{name}: {found[name]['recipe']['turns']} turns, accuracy {shares}")
     ways = list(next(iter(found.values())))
