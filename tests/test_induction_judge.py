@@ -112,8 +112,21 @@ def test_the_data_can_forbid_a_merge() -> None:
 
 
 def test_bounds_keep_the_llm_from_being_asked() -> None:
-    _, steps = revise(answering(lambda a, b: "one"), InduceSettings(pairs=0))
+    draft, steps = revise(answering(lambda a, b: "one"), InduceSettings(pairs=0))
     assert {step["step"] for step in steps} == {"name"}
+    assert draft.trusted, "who is not to judge may still give headings and read definitions"
+
+
+def test_a_judge_who_does_not_answer_about_strangers_is_not_sound() -> None:
+    def script(body: dict[str, Any]) -> Reply:
+        prompt = body["messages"][-1]["content"]
+        names = [line.split()[-1] for line in prompt.splitlines() if line.startswith(("# Group A:", "# Group B:"))]
+        reply: Reply = Reply("hm") if len(set(names)) == 2 else answering(same_noun)(body)
+        return reply
+
+    draft, steps = revise(script)
+    assert not draft.trusted and len(draft.groups) == 4
+    assert any("nobody confuses" in step["reason"] for step in steps if step["step"] == "pair")
 
 
 def test_a_model_that_cannot_name_is_not_asked_to_judge() -> None:
@@ -155,7 +168,7 @@ def test_a_judge_who_calls_everything_two_wishes_changes_nothing() -> None:
         draft = name_and_revise(given, grouping, asker, InduceSettings(), whole_chats=False)
     assert not draft.trusted and draft.grouping.labels.tolist() == grouping.labels.tolist()
     pairs = [step for step in asker.steps if step["step"] == "pair"]
-    assert pairs and all("halves of one group two wishes" in step["reason"] for step in pairs)
+    assert pairs and all("halves of one group one wish" in step["reason"] for step in pairs)
 
 
 def test_what_the_judge_does_not_answer_the_cut_decides() -> None:
@@ -163,7 +176,8 @@ def test_what_the_judge_does_not_answer_the_cut_decides() -> None:
 
     def script(body: dict[str, Any]) -> Reply:
         prompt = body["messages"][-1]["content"]
-        if "# Group A:" in prompt and "address" in prompt.lower() and "claim" in prompt.lower():
+        names = {line.split()[-1] for line in prompt.splitlines() if line.startswith(("# Group A:", "# Group B:"))}
+        if names == {"address", "claim"}:
             return Reply("no idea")
         reply: Reply = answering(same_noun)(body)
         return reply

@@ -87,8 +87,8 @@ def is_sound(
 ) -> bool:
     """Whether the judge knows strangers from halves of one group; `groups` and `namings` hold the halves as well.
 
-    At least three in four strangers must be two wishes, and most pairs of halves one. Where a kind is missing, as in
-    very small samples, there is no trial and no trust.
+    It must call at least three in four strangers two wishes, and most pairs of halves one; no answer is a wrong one.
+    Where a kind is missing, as in very small samples, there is no trial and no trust.
     """
     answers = _ask(asker, controls, groups, namings, language=language, progress=progress)
     strangers = [answer for pair, answer in zip(controls, answers, strict=True) if pair.why == CONTROL]
@@ -96,10 +96,10 @@ def is_sound(
     why = ""
     if not strangers or not twins:
         return False
-    if 4 * sum(bool(answer.value) for answer in strangers) > len(strangers):
-        why = "the judge calls groups that nobody confuses one wish: its answers do not count"
-    elif 2 * sum(bool(answer.value) for answer in twins) <= len(twins):
-        why = "the judge calls halves of one group two wishes: its answers do not count"
+    if 4 * sum(answer.value is False for answer in strangers) < 3 * len(strangers):
+        why = "the judge does not call groups that nobody confuses two wishes: its answers do not count"
+    elif 2 * sum(answer.value is True for answer in twins) <= len(twins):
+        why = "the judge does not call halves of one group one wish: its answers do not count"
     for answer in answers if why else ():
         answer.reject(why)
     return not why

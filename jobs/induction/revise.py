@@ -39,7 +39,7 @@ class Draft:
     """Groups after revision. The first `wishes` of `groups` become tags, the rest is small talk.
 
     `namings` holds the names that the LLM gave and that counted. `trusted`: the model named at least half of the groups
-    well and judged the control pairs right, so it may be asked for more.
+    well and, unless judging is left out, judged the control pairs right, so it may be asked for more.
     """
 
     grouping: Grouping
@@ -195,10 +195,11 @@ def name_and_revise(
     groups = describe(material.turns, grouping, material.sentences)
     wishes = [group for group in groups if group.number not in talk]
     namings = name_groups(asker, wishes, groups, material.language, progress)
-    able = 2 * len(namings) >= len(wishes) and bounds.pairs > 0
-    if able and _sound(material, grouping, groups, namings, asker=asker, progress=progress):
+    able = 2 * len(namings) >= len(wishes)
+    if able and bounds.pairs and _sound(material, grouping, groups, namings, asker=asker, progress=progress):
         fine = grouping.fine or grouping
         draft = _judged(material, grouping, fine, idle(fine.labels), asker, most=bounds.pairs, progress=progress)
         if draft is not None:
             return draft
-    return _draft(material, grouping, grouping.labels, talk, settle_duplicates(namings, asker))[0]
+    draft = _draft(material, grouping, grouping.labels, talk, settle_duplicates(namings, asker))[0]
+    return replace(draft, trusted=able and not bounds.pairs)
