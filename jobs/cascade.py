@@ -2,7 +2,8 @@
 
 The LLM has to earn its say: on calibration gold both labellers answer everything, and a tag goes to the LLM only
 where it makes fewer errors (false positives and false negatives) than the student on the same conversations. Ties
-go to the student, which costs nothing. Where gold proves it (`jobs/guarantee.py`), a tag has thresholds of its own.
+go to the student, which costs nothing. Gold is asked in growing blocks, and an LLM that is given up costs no more of
+them. Where gold proves it (`jobs/guarantee.py`), a tag has thresholds of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import ttest_1samp
 
 from jobs.guarantee import Promise
 
@@ -20,6 +22,12 @@ FloatArray = npt.NDArray[np.float64]
 
 MINIMUM_ANSWERED = 0.8
 """Share of calibration conversations that the LLM must answer usably before it may decide anything."""
+
+FIRST_BLOCK, GROWTH = 16, 4
+"""Conversations of the first block of a trial; each further look is at so many times as many."""
+HOPELESS = 3.0
+"""An LLM that surely makes more than so many times the student's errors over all tags is given up."""
+SURE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +83,49 @@ class Bands:
         return np.where(promised, probabilities >= cuts, student)
 
 
+def trial_blocks(conversations: int) -> list[range]:
+    """Places of calibration conversations in the order they are asked: 16, then up to 64, 256, …"""
+    ends = [min(FIRST_BLOCK, conversations)]
+    while ends[-1] < conversations:
+        ends.append(min(conversations, ends[-1] * GROWTH))
+    return [range(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def give_up(gold: BoolArray, student: BoolArray, llm: BoolArray, answered: BoolArray) -> str | None:
+    """Why the rest of calibration gold need not be asked, or None.
+
+    Either asking on could not change the outcome: on every tag the LLM has as many errors by now as the student on all
+    conversations. Or it is hopeless: over all tags it makes more than `HOPELESS` times the student's errors on the
+    same conversations (one-sided t test on the differences, p < `SURE` at each look).
+
+    Args:
+        gold, student, llm: n calibration conversations x t tags.
+        answered: n, which of them the LLM has answered usably so far.
+    """
+    count = int(answered.sum())
+    if count < FIRST_BLOCK or count == len(answered):
+        return None
+    by_llm, by_student = (llm != gold)[answered], (student != gold)[answered]
+    errors = f"{int(by_llm.sum())} errors against {int(by_student.sum())} of the student"
+    given_up = f"given up after {count} of {len(answered)} calibration conversations, {errors}"
+    if (by_llm.sum(axis=0) >= (student != gold).sum(axis=0)).all():
+        return f"{given_up}: better on no tag, whatever the rest says"
+    differences = by_llm.sum(axis=1) - HOPELESS * by_student.sum(axis=1)
+    if differences.std() == 0:
+        hopeless = bool(differences[0] > 0)
+    else:
+        hopeless = float(ttest_1samp(differences, 0.0, alternative="greater").pvalue) < SURE
+    return f"{given_up}: hopeless" if hopeless else None
+
+
 def llm_trust(
-    tag_ids: Sequence[str], gold: BoolArray, student: BoolArray, llm: BoolArray, answered: BoolArray
+    tag_ids: Sequence[str],
+    gold: BoolArray,
+    student: BoolArray,
+    llm: BoolArray,
+    answered: BoolArray,
+    *,
+    given_up: str | None = None,
 ) -> list[TagTrust]:
     """Which tags the LLM may decide.
 
@@ -84,6 +133,7 @@ def llm_trust(
         tag_ids: t tags.
         gold, student, llm: n conversations x t tags, all on the same calibration conversations.
         answered: n, whether the LLM gave a usable answer; only these are compared.
+        given_up: why not all of them were asked (`give_up`): it decides nothing.
     """
     n = int(answered.sum())
     share = n / len(answered) if len(answered) else 0.0
@@ -92,8 +142,10 @@ def llm_trust(
         truth, by_student, by_llm = gold[answered, i], student[answered, i], llm[answered, i]
         student_errors, llm_errors = int((by_student != truth).sum()), int((by_llm != truth).sum())
         precision = (int((by_llm & truth).sum()) + 1) / (int(by_llm.sum()) + 2)
-        decides = share >= MINIMUM_ANSWERED and llm_errors < student_errors
-        if share < MINIMUM_ANSWERED:
+        decides = given_up is None and share >= MINIMUM_ANSWERED and llm_errors < student_errors
+        if given_up is not None:
+            reason = f"the LLM was {given_up}"
+        elif share < MINIMUM_ANSWERED:
             reason = f"the LLM answered {n} of {len(answered)} calibration conversations usably"
         else:
             better = "fewer" if decides else "no fewer"

@@ -20,10 +20,17 @@ from jobs.errors import GateError
 from jobs.guarantee import Target
 from jobs.labelling.backlog import candidates
 from jobs.labelling.conclude import Rules, conclude
-from jobs.labelling.gold_pass import compare, gold_candidates, gold_labels, predictions, verdicts_by_content
+from jobs.labelling.gold_pass import (
+    compare,
+    gold_candidates,
+    gold_labels,
+    predictions,
+    verdicts_by_content,
+)
 from jobs.labelling.llm_pass import Asked, LlmPass, Say
 from jobs.labelling.questions import all_questions, unsure_questions
 from jobs.labelling.student_pass import student_views
+from jobs.labelling.trial import try_llm
 from jobs.labelling.usage import Spent
 from jobs.llm.labelling import LabelPrompt
 from jobs.llm.profiles import load_profile
@@ -93,23 +100,30 @@ class _Night:
     def settle(self) -> None:
         """Ask the LLM about calibration gold, compare, promise: sets the night's rules and bands."""
         learned = gold_candidates(self.tables, self.ds, "train", "calibration")
-        calibration = learned.where(F.col("split") == "calibration")
-        questions = self.llm.questions(all_questions(calibration, self.rules.tag_ids), calibration)
-        asked = self.ask(questions, calibration, "calibration gold")
-        verdicts = verdicts_by_content(self.llm.answers(questions))
         views = self.views(learned, left_out=True)
         seen = views.join(learned.select("conversation_id", "split"), "conversation_id")
         rows = sorted((row.asDict(recursive=True) for row in seen.collect()), key=lambda row: row["conversation_id"])
         views.unpersist()
         labels = gold_labels(self.tables, self.ds, "train", "calibration")
+        trial = try_llm(
+            self.llm,
+            learned.where(F.col("split") == "calibration"),
+            rows,
+            labels,
+            # Files of requests go to somebody else: a trip for every block would take a night each.
+            in_blocks=self.settings.llm.mode == "server",
+            ask=lambda questions, texts: self.ask(questions, texts, "calibration gold"),
+        )
+        if trial.given_up:
+            self.say(f"LLM, calibration gold: {trial.given_up}")
         gate, label = self.settings.gate, self.settings.label
         target = Target(gate.target_precision, gate.target_recall, gate.confidence)
-        trust, promised = compare(labels, rows, verdicts, self.rules.tag_ids, target)
+        trust, promised = compare(labels, rows, trial.verdicts, self.rules.tag_ids, target, given_up=trial.given_up)
         decides = frozenset(t.tag_id for t in trust if t.llm_decides)
         held = sum(row["split"] == "calibration" for row in rows)
-        if asked.outage and trust and trust[0].compared < MINIMUM_ANSWERED * held:
+        if trial.asked.outage and trust and trust[0].compared < MINIMUM_ANSWERED * held:
             # Nobody knows yet whom to trust: what the student is unsure of waits for a night with an LLM.
-            self.say(f"whom to trust is not known tonight ({asked.outage}): unsure tags wait")
+            self.say(f"whom to trust is not known tonight ({trial.asked.outage}): unsure tags wait")
             decides = frozenset(self.rules.tag_ids)
         decides |= {p.tag_id for p in promised if p.promised == "cascade"}
         if not label.llm:

@@ -10,14 +10,17 @@ import json
 from dataclasses import asdict, dataclass
 
 from pyspark import StorageLevel
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.labelling.backlog import candidates
-from jobs.labelling.gold_pass import gold_candidates
-from jobs.labelling.llm_pass import LlmPass
+from jobs.labelling.gold_pass import gold_candidates, gold_labels
+from jobs.labelling.llm_pass import Asked, LlmPass
 from jobs.labelling.questions import all_questions, unsure_questions
 from jobs.labelling.standing import Standing, standing
 from jobs.labelling.student_pass import student_views
+from jobs.labelling.trial import try_llm
+from jobs.labelling.usage import Spent
 from jobs.labelling.windows import with_texts
 from jobs.llm.labelling import LabelPrompt
 from jobs.llm.profiles import load_profile
@@ -88,12 +91,31 @@ def plan(tables: Tables, settings: Settings, ds: str) -> Plan:
     return found
 
 
+def _tried(tables: Tables, ds: str, llm: LlmPass, calibration: DataFrame, views: DataFrame) -> tuple[str, ...]:
+    """Contents of calibration gold that the night would ask about: all, where nobody knows yet how the LLM answers."""
+    seen = views.join(calibration.select("conversation_id", "split"), "conversation_id")
+    rows = [row.asDict(recursive=True) for row in seen.collect()]
+
+    def ask(questions: DataFrame, texts: DataFrame) -> Asked:
+        unknown = "not asked yet" if llm.missing(questions).limit(1).count() else None
+        return Asked(0, 0, 0, unknown, Spent())
+
+    labels = gold_labels(tables, ds, "calibration")
+    trial = try_llm(llm, calibration, rows, labels, in_blocks=True, ask=ask)
+    return trial.contents if trial.given_up else tuple({row["content_hash"] for row in rows})
+
+
 def _work(tables: Tables, settings: Settings, ds: str, llm: LlmPass, found: Standing) -> Work:
     tag_ids = llm.prompt.tag_ids
     folder, embeddings = student_of_night(settings, ds)[1], embedding_source(settings)
     todo, gold = candidates(tables, ds), gold_candidates(tables, ds, "calibration", "test")
-    # As the label stage asks: all of calibration gold, then what the student is unsure of in gold and night.
-    questions = all_questions(gold.where(F.col("split") == "calibration"), tag_ids)
+    calibration = gold.where(F.col("split") == "calibration")
+    # As the label stage asks: calibration gold, then what the student is unsure of in gold and night.
+    questions = all_questions(calibration, tag_ids)
+    if settings.llm.mode == "server":
+        views = student_views(calibration, folder, embeddings, found.bands, left_out=True)
+        tried = _tried(tables, ds, llm, calibration, views)
+        questions = questions.where(F.col("content_hash").isin(*tried))
     if found.llm_tags:
         for frame, left_out in ((gold, True), (todo, False)):
             views = student_views(frame, folder, embeddings, found.bands, left_out=left_out)

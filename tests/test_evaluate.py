@@ -256,7 +256,7 @@ def test_a_promised_tag_never_reaches_the_llm(files: Files, lexical: Settings, t
 def test_cascade_lets_a_better_llm_decide_what_the_student_is_unsure_of(
     files: Files, lexical: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def trusting(tag_ids: Sequence[str], *rest: object) -> list[TagTrust]:
+    def trusting(tag_ids: Sequence[str], *rest: object, **more: object) -> list[TagTrust]:
         return [TagTrust(tag, 9, 3, 2, 1, 0.8, tag == "card", "test") for tag in tag_ids]
 
     monkeypatch.setattr("jobs.evaluation.llm.llm_trust", trusting)

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from jobs.cascade import Bands, TagTrust, combine, llm_trust
+from jobs.cascade import Bands, TagTrust, combine, give_up, llm_trust, trial_blocks
 from jobs.conversation import Conversation
 from jobs.errors import InputError, ServerError
 from jobs.evaluation.job import Job
@@ -168,6 +168,23 @@ def _promises(job: Job, student: Student, held: Sequence[Conversation], llm: Llm
     return promises(job.tags, evidence, target)
 
 
+def _trial(job: Job, held: Sequence[Conversation], student: Bools) -> tuple[LlmAnswers, str | None]:
+    """The LLM's answers about held-out conversations, block by block, until it has shown what it is worth."""
+    gold = gold_matrix(held, job.tags)
+    found = LlmAnswers(np.zeros(gold.shape), np.zeros(gold.shape, np.bool_), np.zeros(len(held), np.bool_), 0)
+    # Their order in the file may mean something.
+    order = np.random.default_rng(job.settings.student.seed).permutation(len(held))
+    for block in trial_blocks(len(held)):
+        rows = order[block.start : block.stop]
+        said = _ask(job, [held[i] for i in rows.tolist()], "LLM on held-out training data")
+        found.probabilities[rows], found.decisions[rows] = said.probabilities, said.decisions
+        found.answered[rows] = said.answered
+        found = replace(found, requests=found.requests + said.requests)
+        if reason := give_up(gold, student, found.decisions, found.answered):
+            return found, reason
+    return found, None
+
+
 def learn_cascade(job: Job) -> LearnedCascade:
     """Learn from TRAIN alone whom to trust with each tag and what can be promised; asks about held-out TRAIN.
 
@@ -177,8 +194,10 @@ def learn_cascade(job: Job) -> LearnedCascade:
     settings = job.settings
     rest, held = hold_out(job.train, settings.student.seed)
     half = _student(job, rest).predict(held)
-    llm = _ask(job, held, "LLM on held-out training data")
-    trust = llm_trust(job.tags, gold_matrix(held, job.tags), half.decisions, llm.decisions, llm.answered)
+    llm, given_up = _trial(job, held, half.decisions)
+    trust = llm_trust(
+        job.tags, gold_matrix(held, job.tags), half.decisions, llm.decisions, llm.answered, given_up=given_up
+    )
     whole = _student(job, job.train)
     promised = _promises(job, whole, held, llm)
     both = zip(trust, promised, strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.cascade import TagTrust, llm_trust
+from jobs.cascade import BoolArray, TagTrust, give_up, llm_trust
 from jobs.guarantee import Evidence, Promise, Target, promises
 from jobs.labelling.conclude import Rules, conclude_one
 from jobs.labelling.decide import NONE
@@ -51,6 +51,8 @@ def compare(
     verdicts: Mapping[str, Sequence[Mapping[str, Any]]],
     tag_ids: Sequence[str],
     target: Target,
+    *,
+    given_up: str | None = None,
 ) -> tuple[list[TagTrust], list[Promise]]:
     """Which tags the LLM may decide, and what can be promised about each.
 
@@ -59,20 +61,47 @@ def compare(
         views: the student's, of train and calibration gold, each without having seen it. Whom to trust is measured
             on calibration gold; a promise about the student rests on all, one about both on what the LLM answered.
         verdicts: the LLM's answers by content; only calibration gold is asked.
+        given_up: why not all of it was asked (`given_up_on`).
     """
+    gold, student, llm, answered = _side_by_side(labels, views, verdicts, tag_ids)
+    probabilities = np.array([row["probabilities"] for row in views]).reshape(gold.shape)
+    held = np.array([row["split"] == "calibration" for row in views], bool)
+    trust = llm_trust(tag_ids, gold[held], student[held], llm[held], answered[held], given_up=given_up)
+    return trust, promises(tag_ids, Evidence(probabilities, gold, llm, answered), target)
+
+
+def given_up_on(
+    labels: Mapping[str, set[str]],
+    views: Sequence[Mapping[str, Any]],
+    verdicts: Mapping[str, Sequence[Mapping[str, Any]]],
+    tag_ids: Sequence[str],
+) -> str | None:
+    """Why the LLM need not be asked about the rest of calibration gold (`jobs.cascade.give_up`), or None.
+
+    Arguments are those of `compare`.
+    """
+    held = [row for row in views if row["split"] == "calibration"]
+    return give_up(*_side_by_side(labels, held, verdicts, tag_ids))
+
+
+def _side_by_side(
+    labels: Mapping[str, set[str]],
+    views: Sequence[Mapping[str, Any]],
+    verdicts: Mapping[str, Sequence[Mapping[str, Any]]],
+    tag_ids: Sequence[str],
+) -> tuple[BoolArray, BoolArray, BoolArray, BoolArray]:
+    """(n, t) gold, student, LLM, and (n,) whether the LLM answered every tag usably."""
     shape = (len(views), len(tag_ids))
     gold, student, llm = np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape, bool)
-    probabilities, answered = np.zeros(shape), np.zeros(len(views), bool)
+    answered = np.zeros(len(views), bool)
     for i, row in enumerate(views):
         gold[i] = [tag in labels[row["conversation_id"]] for tag in tag_ids]
-        student[i], probabilities[i] = row["decided"], row["probabilities"]
+        student[i] = row["decided"]
         entries = verdicts.get(row["content_hash"], [])
         answered[i] = _usable(entries, tag_ids)
         present = {e["tag_id"] for e in entries if e["verdict"] == "present"}
         llm[i] = [tag in present for tag in tag_ids]
-    held = np.array([row["split"] == "calibration" for row in views], bool)
-    trust = llm_trust(tag_ids, gold[held], student[held], llm[held], answered[held])
-    return trust, promises(tag_ids, Evidence(probabilities, gold, llm, answered), target)
+    return gold, student, llm, answered
 
 
 def _prediction(labeller: str, view: Mapping[str, Any], tags: Mapping[str, float]) -> list[dict[str, Any]]:
