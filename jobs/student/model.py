@@ -17,7 +17,9 @@ from jobs.student.calibrate import Calibrator, choose_thresholds, fit_calibrator
 from jobs.student.embed import Embedder
 from jobs.student.features import CONVERSATION_SLOTS, plain_row
 from jobs.student.lessons import Lesson
-from jobs.student.training import StageProgress, fit_views, gold_matrix, training_key, view_scores, with_none
+from jobs.student.training import AnyView, StageProgress, fit_views, gold_matrix, training_key, view_scores, with_none
+from jobs.student.tuned_view import KIND as TUNED
+from jobs.student.tuned_view import TunedView
 from jobs.student.views import Examples, View, taxonomy_examples
 from jobs.taxonomy import Taxonomy
 
@@ -51,7 +53,7 @@ class Student:
         *,
         tags: tuple[str, ...],
         learnt: npt.NDArray[np.intp],
-        views: list[View],
+        views: list[AnyView],
         calibrator: Calibrator,
         thresholds: Array,
         key: str,
@@ -63,6 +65,9 @@ class Student:
         self.key = key
         self._learnt = learnt
         self._views = views
+        if not isinstance(views[0], View):
+            raise TypeError("the first view is that of whole conversations")
+        self._whole = views[0]
         self._calibrator = calibrator
         self._thresholds = thresholds
         self._none_column = none_column
@@ -213,7 +218,7 @@ class Student:
                 numbers, values = per_turn[row]
             else:
                 rows = [plain_row(text, CONVERSATION_SLOTS) for _, text in spoken]
-                view = self._views[0]
+                view = self._whole
                 values = view.machine.predict_lexical(view.space.lexical_only(rows))
             best = np.array(numbers)[values.argmax(axis=0)]
             out[row, decided[row]] = best[: decided.shape[1]][decided[row]]
@@ -252,10 +257,11 @@ class Student:
         embedder = embedder or Embedder()
         if document["embedding_model"] != embedder.name:
             raise InputError(f"{folder}: made with {document['embedding_model']}, here is {embedder.name}; train again")
-        views = []
+        views: list[AnyView] = []
         for number, meta in enumerate(document["views"]):
             prefix = f"{number}/"
-            views.append(View.restore(meta, {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}))
+            own = {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+            views.append((TunedView if meta.get("kind") == TUNED else View).restore(meta, own))
         return cls(
             tags=tuple(document["tags"]),
             learnt=arrays["learnt"],

@@ -15,6 +15,7 @@ from jobs.settings import StudentSettings
 from jobs.student.embed import Embedder, Progress
 from jobs.student.features import conversation_row, turn_rows
 from jobs.student.lessons import Lesson, lesson_rows
+from jobs.student.tuned_view import TunedView
 from jobs.student.views import Examples, View, evidence_labels, pool
 from jobs.taxonomy import Taxonomy
 
@@ -24,6 +25,7 @@ CODE_VERSION = "2"
 
 MIN_TURN_CONVERSATIONS = 20
 
+AnyView = View | TunedView
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 StageProgress = Callable[[str, int, int], None]
@@ -63,8 +65,11 @@ def fit_views(
     embedder: Embedder,
     progress: StageProgress | None,
     lessons: Sequence[Lesson] = (),
-) -> tuple[list[View], Array]:
-    """The views and their left-out scores (v, n, t) of `labelled`; lessons teach the view of whole conversations."""
+) -> tuple[list[AnyView], Array]:
+    """The views, that of whole conversations first, and their left-out scores (v, n, t) of `labelled`.
+
+    Lessons teach the view of whole conversations alone.
+    """
     common: dict[str, Any] = {"embeddings": settings.embeddings, "embedder": embedder, "seed": settings.seed}
     rows = [conversation_row(c, i) for i, c in enumerate(labelled)]
     whole, scores = View.fit(
@@ -76,10 +81,18 @@ def fit_views(
         lessons=lesson_rows(lessons, names, len(rows) + len(examples.texts)),
         **common,
     )
+    tuning: dict[str, Any] = {
+        "embedder": embedder,
+        "settings": settings,
+        "progress": _stage(progress, "tune encoders (steps)"),
+    }
     evidence = {i: e for i, c in enumerate(labelled) if (e := evidence_labels(c, names)) is not None}
     longer = sum(len(e) > 1 for e in evidence.values())
     if longer < MIN_TURN_CONVERSATIONS:
-        return [whole], scores[None]
+        if not settings.tune:
+            return [whole], scores[None]
+        tuned, tuned_scores = TunedView.fit(rows, gold, examples, by_turn=False, **tuning)
+        return [whole, tuned], np.stack([scores, tuned_scores])
     told = [row for i in evidence for row in turn_rows(labelled[i], i)]
     labels = np.vstack(list(evidence.values()))
     if names[-1] == "":
@@ -87,15 +100,21 @@ def fit_views(
     turns, told_scores = View.fit(
         told, labels, examples, by_turn=True, progress=_stage(progress, "learn turns"), **common
     )
-    pooled = pool(told_scores, told, len(labelled))
+    views: list[AnyView] = [turns]
+    row_scores = [told_scores]
+    if settings.tune:
+        tuned, tuned_scores = TunedView.fit(told, labels, examples, by_turn=True, **tuning)
+        views.append(tuned)
+        row_scores.append(tuned_scores)
+    pooled = np.stack([pool(values, told, len(labelled)) for values in row_scores])
     rest = [i for i in range(len(labelled)) if i not in evidence]
     if rest:
-        pooled[rest] = view_scores([turns], [labelled[i] for i in rest], embedder, None)[0][0]
-    return [whole, turns], np.stack([scores, pooled])
+        pooled[:, rest] = view_scores(views, [labelled[i] for i in rest], embedder, None)[0]
+    return [whole, *views], np.concatenate([scores[None], pooled])
 
 
 def view_scores(
-    views: Sequence[View], conversations: Sequence[Conversation], embedder: Embedder, progress: Progress | None
+    views: Sequence[AnyView], conversations: Sequence[Conversation], embedder: Embedder, progress: Progress | None
 ) -> tuple[Array, dict[int, tuple[list[int], Array]]]:
     """(v, n, t) scores, and for each conversation its turn numbers with their (turns, t) scores."""
     out = []
@@ -112,7 +131,8 @@ def view_scores(
         for owner in range(len(conversations)):
             mine = slice(int(edges[owner]), int(edges[owner + 1]))
             if mine.stop > mine.start:
-                per_turn[owner] = ([row.turn for row in rows[mine]], values[mine])
+                # The first view by turns says which turn is the evidence: it sees the turns around it.
+                per_turn.setdefault(owner, ([row.turn for row in rows[mine]], values[mine]))
     return np.stack(out), per_turn
 
 
@@ -129,7 +149,8 @@ def training_key(
     """SHA-256 over all that decides the model: data in order, tags, taxonomy, settings, code and embedding versions."""
     digest = hashlib.sha256()
     head = [CODE_VERSION, embedding_model, list(tags), taxonomy.content_hash if taxonomy else None]
-    digest.update(json.dumps([*head, settings.embeddings, settings.seed], ensure_ascii=False).encode())
+    how = [settings.embeddings, settings.seed, *((settings.tune_epochs, settings.tune_folds) if settings.tune else ())]
+    digest.update(json.dumps([*head, *how], ensure_ascii=False).encode())
     for part in (train, calibration):
         digest.update(b"\n--\n")
         for c in part:

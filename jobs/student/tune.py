@@ -1,0 +1,168 @@
+"""Tuned encoders: the sentence model learns the tags itself, in a process of the LLM environment that has PyTorch.
+
+One net for each fold learns from all texts but the fold's, so that every text has scores by a net that has not seen it;
+one more learns from all and is the one that is kept. What was learnt is kept by content: a run that was killed goes on
+with the nets that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.errors import InputError
+from jobs.settings import PROJECT, StudentSettings
+from jobs.student.embed import Progress
+from jobs.student.engines import TunedE5, base_model
+from jobs.student.tune_worker import Job
+
+WORKER = Path(__file__).with_name("tune_worker.py")
+PYTHON = PROJECT / ".venv-llm" / "bin" / "python"
+
+FloatArray = npt.NDArray[np.float32]
+Array = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TunedNet:
+    """An encoder (`model`: the bytes of an ONNX file) and its linear head, `weights` (t, d) and `bias` (t,)."""
+
+    model: npt.NDArray[np.uint8]
+    weights: FloatArray
+    bias: FloatArray
+
+    @cached_property
+    def digest(self) -> str:
+        """What names the encoder: SHA-256 of its file, shortened."""
+        return hashlib.sha256(self.model.tobytes()).hexdigest()[:16]
+
+    def engine(self, folder: Path) -> TunedE5:
+        """Its encoder as an engine; the file is written to the folder where it is missing."""
+        file = folder / f"tuned-{self.digest}.onnx"
+        if not file.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as part:
+                part.write(self.model.tobytes())
+            Path(part.name).replace(file)
+        return TunedE5(file)
+
+
+def folds_of(groups: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
+    """(n,) fold of each row, 0 to count - 1, a group's rows all in one; -1 for rows whose group is below 0."""
+    known = np.unique(groups[groups >= 0])
+    order = np.random.default_rng(seed).permutation(len(known))
+    fold = dict(zip(known[order].tolist(), (np.arange(len(known)) % count).tolist(), strict=True))
+    return np.array([fold.get(group, -1) for group in groups.tolist()], dtype=np.int64)
+
+
+def _run(folder: Path, told: Sequence[str], labels: FloatArray, job: Job, report: Progress) -> TunedNet:
+    """One net, learnt or read from the folder where it lies already.
+
+    Raises:
+        InputError: the worker failed; the message ends with its words.
+    """
+    if not (folder / "model.onnx").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+        (folder / "texts.json").write_text(json.dumps(list(told), ensure_ascii=False), encoding="utf-8")
+        np.save(folder / "labels.npy", labels)
+        with (folder / "errors.log").open("w", encoding="utf-8") as errors:
+            worker = subprocess.Popen(
+                [str(PYTHON), str(WORKER), str(folder)], stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
+            )
+            try:
+                for line in worker.stdout or ():
+                    found = json.loads(line)
+                    report(found["done"], found["steps"])
+                failed = worker.wait()
+            finally:
+                if worker.poll() is None:
+                    worker.kill()
+                    worker.wait()
+                # Texts stay no longer than they are needed.
+                (folder / "texts.json").unlink(missing_ok=True)
+        if failed:
+            said = (folder / "errors.log").read_text(encoding="utf-8").strip().splitlines()[-3:]
+            raise InputError(f"tuning the encoder failed (status {failed}): {' | '.join(said)}")
+    with np.load(folder / "head.npz", allow_pickle=False) as head:
+        return TunedNet(np.fromfile(folder / "model.onnx", np.uint8), head["weights"], head["bias"])
+
+
+def tune(
+    texts: Sequence[str],
+    labels: Bools,
+    folds: npt.NDArray[np.int64],
+    *,
+    settings: StudentSettings,
+    folder: Path,
+    progress: Progress | None,
+) -> tuple[TunedNet, list[TunedNet]]:
+    """(a net from all texts, a net for each fold from the texts of all others); `threads` of them learn at once.
+
+    Args:
+        texts: what is said, redacted.
+        labels: (n, t).
+        folds: (n,) of `folds_of`.
+        settings: seed, epochs, number of folds and threads.
+        folder: where nets are kept by content.
+        progress: called with (steps done, steps in all).
+
+    Raises:
+        InputError: the LLM environment is missing, or a worker failed.
+    """
+    if not PYTHON.is_file():
+        raise InputError("student.tune needs the environment .venv-llm, which has PyTorch; run `make setup`")
+    exclusive = labels.shape[1] > 1 and bool((labels.sum(axis=1) == 1).all())
+    job = Job(
+        base=str(base_model()),
+        epochs=settings.tune_epochs,
+        batch=16,
+        rate=1e-4,
+        head_factor=20.0,
+        seed=settings.seed,
+        threads=1,
+        exclusive=exclusive,
+    )
+    # No text is in the fold after the last: that net learns from all of them.
+    told = [np.flatnonzero(folds != fold) for fold in range(settings.tune_folds + 1)]
+    steps = [job.epochs * -(-len(rows) // job.batch) for rows in told]
+    done = dict.fromkeys(range(len(told)), 0)
+    lock = Lock()
+
+    def learn(number: int) -> TunedNet:
+        rows = told[number]
+        said, wanted = [texts[i] for i in rows.tolist()], labels[rows].astype(np.float32)
+
+        def report(so_far: int, _: int) -> None:
+            with lock:
+                done[number] = so_far
+                if progress:
+                    progress(sum(done.values()), sum(steps))
+
+        net = _run(folder / _key(said, wanted, job), said, wanted, job, report)
+        report(steps[number], steps[number])
+        return net
+
+    with ThreadPoolExecutor(max(1, settings.threads)) as workers:
+        *of_folds, whole = workers.map(learn, range(len(told)))
+    return whole, of_folds
+
+
+def _key(texts: Sequence[str], labels: FloatArray, job: Job) -> str:
+    digest = hashlib.sha256(WORKER.read_bytes())
+    digest.update(hashlib.sha256(Path(job.base).read_bytes()).digest())
+    digest.update(json.dumps([asdict(job) | {"base": ""}, list(texts)], ensure_ascii=False).encode())
+    digest.update(labels.tobytes())
+    return digest.hexdigest()[:24]
