@@ -128,6 +128,12 @@ class _Night:
             cwd=PROJECT,
         )
 
+    def stage(self, name: str) -> str:
+        """What one stage of the night says."""
+        line = [sys.executable, "-m", "jobs", name, "--ds", NIGHT]
+        done = subprocess.run(line, env=self.environment, capture_output=True, text=True, check=True, cwd=PROJECT)
+        return done.stdout + done.stderr
+
     def rows(self) -> dict[str, list[tuple[object, ...]]]:
         tables = ("customer_profile", "customer_tags", "customer_timeline", "investment_intents")
         with sqlite3.connect(self.var / "crm.sqlite") as crm:
@@ -139,20 +145,20 @@ def test_a_whole_night_reaches_the_crm_and_a_replay_changes_nothing(environment:
 
     with FakeLlm(reply_json({"tags": [], "cannot_tell": False})) as endpoint:
         night = _Night(environment, endpoint.base_url)
-        # A floor that no night reaches: the gate stops it before anything is published.
-        stopped = night.run(DONGCHA_GATE__FLOOR_PRECISION="0.999")
-        assert stopped.returncode != 0
-        assert "under the floor" in stopped.stdout + stopped.stderr
-        assert not (night.var / "crm.sqlite").exists()
-        assert (night.var / "reports" / NIGHT / "quality.html").is_file()
-        asked = len(endpoint.requests)
         done = night.run()
         assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-        first = night.rows()
-        assert len(endpoint.requests) == asked
+        assert " -m jobs publish " in done.stdout + done.stderr
+        first, asked = night.rows(), len(endpoint.requests)
         assert all(first.values())
         assert len(first["customer_profile"]) > 40
-        again = night.run()
-        assert again.returncode == 0
+        assert (night.var / "reports" / NIGHT / "quality.html").is_file()
+        # The same night again under a floor that no night reaches: nothing is asked, the gate stops it before publish.
+        stopped = night.run(DONGCHA_GATE__FLOOR_PRECISION="0.999")
+        said = stopped.stdout + stopped.stderr
+        assert stopped.returncode != 0
+        assert "under the floor" in said
+        assert " -m jobs gate " in said and " -m jobs publish " not in said
+        assert len(endpoint.requests) == asked
+        again = [night.stage(stage) for stage in ("gate", "profile", "publish")]
+        assert " 0 rows changed" in again[-1]
         assert night.rows() == first
-        assert " 0 rows changed" in again.stdout + again.stderr
