@@ -132,6 +132,7 @@ def test_a_tuned_student_learns_is_kept_and_pays_once(
     ]
     found = student.predict(asked)
     assert [tuple(row) for row in found.decisions] == [(True, False, False), (False, True, False)]
+    assert len(list((tmp_path / "tuned").glob("tuned-*.onnx"))) == 1, "the folds' files are gone again"
     student.save(tmp_path / "student")
     again = Student.load(tmp_path / "student", Embedder(tmp_path / "elsewhere" / "embeddings.sqlite"))
     assert np.array_equal(again.predict(asked).probabilities, found.probabilities)

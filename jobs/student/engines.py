@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -117,7 +117,7 @@ def e5_file() -> E5File:
     return read_e5(base_model())
 
 
-@cache
+@lru_cache(maxsize=2)
 def _session(file: Path) -> Any:
     """A tuned encoder on one core; `run` may be called by several threads at once."""
     from onnxruntime import InferenceSession, SessionOptions

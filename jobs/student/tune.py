@@ -58,6 +58,10 @@ class TunedNet:
             Path(part.name).replace(file)
         return TunedE5(file)
 
+    def forget(self, folder: Path) -> None:
+        """Remove the file that `engine` wrote."""
+        (folder / f"tuned-{self.digest}.onnx").unlink(missing_ok=True)
+
 
 def folds_of(groups: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
     """(n,) fold of each row, 0 to count - 1, a group's rows all in one; -1 for rows whose group is below 0."""

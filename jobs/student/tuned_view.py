@@ -78,6 +78,7 @@ class TunedView:
         for fold, other in enumerate(of_folds):
             mine = np.flatnonzero(folds[: len(rows)] == fold)
             scores[mine] = view._scores(other, [texts[i] for i in mine.tolist()], embedder, None)
+            other.forget(_folder(embedder))
         return view, scores
 
     def rows(self, conversations: Sequence[Conversation]) -> list[Row]:
