@@ -35,11 +35,11 @@ def chats(by_turn: bool = False) -> list[Conversation]:
     for tag, text in SAID.items():
         for i, word in enumerate(WORDS_AFTER):
             said = Turn("customer", text.format(word))
+            turns: tuple[Turn, ...] = (said,)
+            labels: tuple[tuple[str, ...], ...] | None = None
             if by_turn:
                 turns = (Turn("customer", f"在吗{word}"), Turn("agent", "请讲"), said)
-                labels: tuple[tuple[str, ...], ...] | None = ((), (), (tag,))
-            else:
-                turns, labels = (said,), None  # type: ignore[assignment]
+                labels = ((), (), (tag,))
             out.append(Conversation(f"{tag}-{i}", turns, labels=(tag,), turn_labels=labels))
     return out
 

