@@ -44,7 +44,7 @@ test: setup ## Set up, check style and types, run all tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(TYPES)
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not ui"
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 BENCH_CHATS := --input samples/chats/2026-11-20/wecom.jsonl --limit 32
 BENCH_GOLD := --train var/bench/gold/train.jsonl --test var/bench/gold/test.jsonl
@@ -64,7 +64,7 @@ bench-induction: $(VENV)/.synced ## Induction on the public sets in the folder D
 
 .PHONY: test-fast
 test-fast: $(VENV)/.synced ## Tests without LLM server, Spark and Airflow
-	$(RUN) -m pytest -m "not llm and not spark and not airflow" -q
+	$(RUN) -m pytest -m "not llm and not spark and not airflow and not ui" -q
 
 .PHONY: test-ui
 test-ui: setup ## A taxonomy approved in Airflow's UI, by a browser (a quarter of an hour; not part of `make test`)

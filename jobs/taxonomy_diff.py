@@ -103,6 +103,19 @@ def diff_taxonomies(old: Taxonomy, new: Taxonomy) -> TaxonomyDiff:
     )
 
 
+def in_ids(diff: TaxonomyDiff) -> str:
+    """The changes in one line of ids, without a word of a chat: `added a, b; redefined c`; empty if nothing changed."""
+    parts = {
+        "added": [t.id for t in diff.added],
+        "removed": [t.id for t in diff.removed],
+        "renamed": [t.id for t, _ in diff.renamed],
+        "redefined": [t.id for t, _ in diff.redefined],
+        "split": [f"{t.id} into {' and '.join(c.id for c in children)}" for t, children in diff.split],
+        "merged": [f"{' and '.join(t.id for t in parents)} into {t.id}" for parents, t in diff.merged],
+    }
+    return "; ".join(f"{kind} {', '.join(ids)}" for kind, ids in parts.items() if ids)
+
+
 def plain(text: str) -> str:
     """Text of a chat inside Markdown: no line breaks, no markup, no table cells."""
     flat = " ".join(text.split())

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from jobs.taxonomy import Tag, Taxonomy
-from jobs.taxonomy_diff import diff_taxonomies, to_markdown
+from jobs.taxonomy_diff import diff_taxonomies, in_ids, to_markdown
 
 OLD = Taxonomy(
     "wealth",
@@ -32,6 +32,8 @@ def test_one_lineage_is_compared_by_id() -> None:
     page = to_markdown(diff, OLD, new)
     assert "1 tags added, 1 removed, 1 renamed, 1 redefined" in page
     assert "到期承接 → 到期" in page
+    assert in_ids(diff) == "added referral; removed complaint; renamed maturity; redefined redemption"
+    assert in_ids(diff_taxonomies(OLD, OLD)) == ""
 
 
 def test_induced_tags_are_set_beside_the_nearest_approved_one() -> None:

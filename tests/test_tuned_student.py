@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -144,6 +145,20 @@ def test_a_tuned_student_learns_is_kept_and_pays_once(
     plain = SETTINGS.model_copy(update={"tune": False})
     other = Student.fit(train, list(SAID), taxonomy=None, settings=plain, embedder=embedder)
     assert other.key != student.key
+
+
+def test_nets_of_trainings_long_ago_are_removed(tmp_path: Path) -> None:
+    for age in range(9):
+        (tmp_path / f"net-{age}").mkdir()
+        (tmp_path / f"net-{age}" / "model.onnx").touch()
+        (tmp_path / f"tuned-{age}.onnx").touch()
+        for path in (tmp_path / f"net-{age}", tmp_path / f"tuned-{age}.onnx"):
+            os.utime(path, (1000 - age, 1000 - age))
+    (tmp_path / "being-learnt").mkdir()
+    tuning._prune(tmp_path, nets=2)
+    left = {path.name for path in tmp_path.iterdir()}
+    nets = {f"net-{age}" for age in range(2 * tuning.KEPT)}
+    assert left == {"being-learnt", *nets, *(f"tuned-{age}.onnx" for age in range(tuning.KEPT))}
 
 
 @pytest.mark.skipif(not PYTHON.exists(), reason=".venv-llm is not set up: run `make setup`")

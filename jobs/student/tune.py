@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from jobs.student.embed import Progress
 from jobs.student.engines import TunedE5, base_model
 from jobs.student.tune_worker import Job
 
+KEPT = 3
+"""Trainings whose nets stay on disk, those used last: some 90 MB a net, four nets a training."""
 WORKER = Path(__file__).with_name("tune_worker.py")
 PYTHON = PROJECT / ".venv-llm" / "bin" / "python"
 
@@ -100,8 +103,17 @@ def _run(folder: Path, told: Sequence[str], labels: FloatArray, job: Job, report
         if failed:
             said = (folder / "errors.log").read_text(encoding="utf-8").strip().splitlines()[-3:]
             raise InputError(f"tuning the encoder failed (status {failed}): {' | '.join(said)}")
+    folder.touch()
     with np.load(folder / "head.npz", allow_pickle=False) as head:
         return TunedNet(np.fromfile(folder / "model.onnx", np.uint8), head["weights"], head["bias"])
+
+
+def _prune(folder: Path, nets: int) -> None:
+    """Remove what trainings long ago left; a student whose encoder's file is gone writes it anew (`engine`)."""
+    learnt = [file.parent for file in folder.glob("*/model.onnx")]
+    for old, most in ((learnt, KEPT * nets), (list(folder.glob("tuned-*.onnx")), KEPT)):
+        for path in sorted(old, key=lambda path: path.stat().st_mtime, reverse=True)[most:]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def tune(
@@ -160,7 +172,9 @@ def tune(
         return net
 
     with ThreadPoolExecutor(max(1, settings.threads)) as workers:
-        *of_folds, whole = workers.map(learn, range(len(told)))
+        # The longest first, or at two folds a worker would wait for it alone at the end.
+        whole, *of_folds = workers.map(learn, [settings.tune_folds, *range(settings.tune_folds)])
+    _prune(folder, len(told))
     return whole, of_folds
 
 

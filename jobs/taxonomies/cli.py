@@ -17,7 +17,7 @@ from jobs.taxonomies.review import approve as approve_proposal
 from jobs.taxonomies.review import reject as reject_proposal
 from jobs.taxonomies.store import all_versions, latest_version, version_of
 from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy
-from jobs.taxonomy_diff import diff_taxonomies, plain, to_markdown
+from jobs.taxonomy_diff import diff_taxonomies, in_ids, plain, to_markdown
 
 app = typer.Typer(no_args_is_help=True, help="Versions of the taxonomy: look at them, approve or reject a proposal.")
 console = Console()
@@ -115,10 +115,12 @@ def approve(
     note: Note = "",
 ) -> None:
     """Approve a proposal (--ds), or a taxonomy of your own (--file with --from)."""
-    version = approve_proposal(
-        load_settings(), Reviewer(by, note), ds=ds, file=file, leave_out=without or (), from_ds=from_ds
-    )
+    settings = load_settings()
+    before = latest_version(settings).taxonomy
+    version = approve_proposal(settings, Reviewer(by, note), ds=ds, file=file, leave_out=without or (), from_ds=from_ds)
     _say(f"version {version.taxonomy.version} holds from {version.from_ds} on: {version.path}")
+    # A proposal may have been edited after its diff was read: say what was approved in the end.
+    _say(f"against version {before.version}: {in_ids(diff_taxonomies(before, version.taxonomy)) or 'no change'}")
 
 
 @app.command()
