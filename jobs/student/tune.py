@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,16 +21,15 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from jobs.errors import InputError
-from jobs.settings import PROJECT, StudentSettings
+from jobs.settings import StudentSettings
 from jobs.student.embed import Progress
 from jobs.student.engines import TunedE5, base_model
 from jobs.student.tune_worker import Job
+from jobs.student.worker import MODEL, check_environment, run_worker
 
 KEPT = 3
 """Trainings whose nets stay on disk, those used last: some 90 MB a net, four nets a training."""
 WORKER = Path(__file__).with_name("tune_worker.py")
-PYTHON = PROJECT / ".venv-llm" / "bin" / "python"
 
 FloatArray = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
@@ -80,37 +78,18 @@ def _run(folder: Path, told: Sequence[str], labels: FloatArray, job: Job, report
     Raises:
         InputError: the worker failed; the message ends with its words.
     """
-    if not (folder / "model.onnx").is_file():
+    if not (folder / MODEL).is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
-        (folder / "texts.json").write_text(json.dumps(list(told), ensure_ascii=False), encoding="utf-8")
         np.save(folder / "labels.npy", labels)
-        with (folder / "errors.log").open("w", encoding="utf-8") as errors:
-            worker = subprocess.Popen(
-                [str(PYTHON), str(WORKER), str(folder)], stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
-            )
-            try:
-                for line in worker.stdout or ():
-                    found = json.loads(line)
-                    report(found["done"], found["steps"])
-                failed = worker.wait()
-            finally:
-                if worker.poll() is None:
-                    worker.kill()
-                    worker.wait()
-                # Texts stay no longer than they are needed.
-                (folder / "texts.json").unlink(missing_ok=True)
-        if failed:
-            said = (folder / "errors.log").read_text(encoding="utf-8").strip().splitlines()[-3:]
-            raise InputError(f"tuning the encoder failed (status {failed}): {' | '.join(said)}")
+        run_worker(WORKER, folder, job=asdict(job), texts=list(told), report=report)
     folder.touch()
     with np.load(folder / "head.npz", allow_pickle=False) as head:
-        return TunedNet(np.fromfile(folder / "model.onnx", np.uint8), head["weights"], head["bias"])
+        return TunedNet(np.fromfile(folder / MODEL, np.uint8), head["weights"], head["bias"])
 
 
 def _prune(folder: Path, nets: int) -> None:
     """Remove what trainings long ago left; a student whose encoder's file is gone writes it anew (`engine`)."""
-    learnt = [file.parent for file in folder.glob("*/model.onnx")]
+    learnt = [file.parent for file in folder.glob(f"*/{MODEL}")]
     for old, most in ((learnt, KEPT * nets), (list(folder.glob("tuned-*.onnx")), KEPT)):
         for path in sorted(old, key=lambda path: path.stat().st_mtime, reverse=True)[most:]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -138,8 +117,7 @@ def tune(
     Raises:
         InputError: the LLM environment is missing, or a worker failed.
     """
-    if not PYTHON.is_file():
-        raise InputError("student.tune needs the environment .venv-llm, which has PyTorch; run `make setup`")
+    check_environment("student.tune")
     exclusive = labels.shape[1] > 1 and bool((labels.sum(axis=1) == 1).all())
     job = Job(
         base=str(base_model()),
@@ -179,7 +157,7 @@ def tune(
 
 
 def _key(texts: Sequence[str], labels: FloatArray, job: Job) -> str:
-    digest = hashlib.sha256(WORKER.read_bytes())
+    digest = hashlib.sha256(WORKER.read_bytes() + WORKER.with_name("torch_encoder.py").read_bytes())
     digest.update(hashlib.sha256(Path(job.base).read_bytes()).digest())
     digest.update(json.dumps([asdict(job) | {"base": ""}, list(texts)], ensure_ascii=False).encode())
     digest.update(labels.tobytes())
