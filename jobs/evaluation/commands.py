@@ -92,7 +92,7 @@ def learn_encoder(
     no_tag: Annotated[str, typer.Option(help="Labels that mean 'no tag', with commas.")] = "",
     steps: Annotated[int, typer.Option(help="Batches to learn from; some two seconds of a core each.", min=1)] = 300,
 ) -> None:
-    """Teach the sentence model by labelled turns which turns are one wish: better groups in induction."""
+    """Teach the sentence model by labelled turns which turns are one wish, for induction on short texts."""
     from functools import partial
 
     from jobs.evaluation.learn_encoder import learn_encoder_from_files
