@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from jobs.errors import InputError
 from jobs.gold import read_annotations
 from jobs.settings import Settings
+from jobs.taxonomies.cli import app
 from jobs.taxonomies.lineage import current_labels, without
 from jobs.taxonomies.proposals import decision_on, proposal_folder
 from jobs.taxonomies.review import Reviewer, approve, reject
@@ -71,6 +73,16 @@ def test_an_approved_version_holds_from_its_night_on_and_older_nights_keep_their
     assert {t.status for t in now.tags} == {"approved", "deprecated"}
     decision = decision_on(life, NIGHT)
     assert decision is not None and (decision.decision, decision.version) == ("approved", 2)
+
+
+def test_the_command_says_what_was_approved_edits_included(life: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.taxonomies.cli.load_settings", lambda: life)
+    file = propose(life, NIGHT, PROPOSED)
+    file.write_text(dump_taxonomy(PROPOSED).replace("gold_bars", "gold_coins"), "utf-8")
+    said = CliRunner().invoke(app, ["approve", "--ds", NIGHT, "--by", "Ana"], catch_exceptions=False)
+    line = "added gold_coins; renamed maturity; split redemption into sell and move; merged fees and service into help"
+    assert f"against version 1: {line}" in said.output
+    assert "金条" not in said.output, "names and definitions are no matter for a log"
 
 
 def test_decided_outdated_and_unknown_are_said(life: Settings, tmp_path: Path) -> None:

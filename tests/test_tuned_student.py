@@ -143,9 +143,33 @@ def test_a_tuned_student_learns_is_kept_and_pays_once(
     assert not list(tmp_path.rglob("texts.json"))
     monkeypatch.setattr(subprocess, "Popen", None)  # whoever starts another worker fails
     assert fit().key == student.key
+    monkeypatch.setattr(tuning, "KEPT", 0)
+    assert fit().key == student.key
+    assert not list((tmp_path / "tuned").glob("*/model.onnx")), "a training removes what is too old"
     plain = SETTINGS.model_copy(update={"tune": False})
     other = Student.fit(train, list(SAID), taxonomy=None, settings=plain, embedder=embedder)
     assert other.key != student.key
+
+
+def test_the_longest_net_is_learned_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+
+    def learn(folder: Path, told: list[str], *_: object) -> TunedNet:
+        begun.append(len(told))
+        return TunedNet(np.full(1, len(told), np.uint8), np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
+
+    monkeypatch.setattr(tuning, "_run", learn)
+    monkeypatch.setattr(tuning, "check_environment", lambda _: None)
+    whole, of_folds = tuning.tune(
+        list("abcdef"),
+        np.ones((6, 2), dtype=bool),
+        np.array([0, 0, 1, 1, 1, -1]),
+        settings=SETTINGS.model_copy(update={"threads": 1}),
+        folder=tmp_path,
+        progress=None,
+    )
+    assert begun == [6, 4, 3]
+    assert [int(net.model[0]) for net in (whole, *of_folds)] == [6, 4, 3]
 
 
 def test_nets_of_trainings_long_ago_are_removed(tmp_path: Path) -> None:
