@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from jobs.conversation import Conversation, Turn
 from jobs.errors import InputError
 from jobs.evaluation.induction_metrics import score_induction
+from jobs.induction import cluster
 from jobs.induction import induce as induce_module
 from jobs.induction.cluster import Grouping, extend, group_turns
 from jobs.induction.features import FloatArray, lexical, with_neighbours
@@ -148,6 +149,19 @@ def test_vectors_that_tell_groups_apart_say_how_many_there_are() -> None:
     space = (np.repeat(centres, 30, axis=0) + picker.normal(0, 0.08, (270, 12))).astype(np.float32)
     found = group_turns([space], 17, count_groups=True)
     assert found.groups == 9 and (found.labels.reshape(9, 30) == found.labels.reshape(9, 30)[:, :1]).all()
+
+
+def test_a_judge_never_starts_from_fewer_groups_than_were_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    picker = np.random.default_rng(3)
+    space = (np.repeat(np.eye(12, dtype=np.float32)[:9], 30, axis=0) + picker.normal(0, 0.08, (270, 12))).astype(
+        np.float32
+    )
+    monkeypatch.setattr(cluster, "_FINE_CUT", 0.99)
+    found = group_turns([space], 17, count_groups=True)
+    assert found.groups == 9 and found.fine is not None and found.fine.groups == 9
+    monkeypatch.setattr(cluster, "_FINE_CUT", 0.1)
+    found = group_turns([space], 17, count_groups=True)
+    assert found.fine is not None and found.fine.groups > 9
 
 
 def test_extend_follows_the_confident_cores() -> None:

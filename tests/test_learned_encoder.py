@@ -141,7 +141,8 @@ def test_an_encoder_learns_is_kept_and_is_used(tmp_path: Path, monkeypatch: pyte
     said = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert said.exit_code == 0, said.output
     assert "learned from 15 turns with 3 tags of 1 files" in said.output.replace("\n", " ")
-    assert not list(tmp_path.rglob("texts.json"))
+    left = [file for file in (tmp_path / "var").rglob("*") if file.is_file()]
+    assert left and not [file for file in left if b"stole my wallet" in file.read_bytes()], "not a text on the disk"
 
     settings = Settings(var=tmp_path / "var", embeddings=EmbeddingSettings(induction_profile=str(out)))
     embedder = induction_embedder(settings)

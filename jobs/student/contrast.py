@@ -15,12 +15,14 @@ from jobs.errors import InputError
 from jobs.student.contrast_worker import ContrastJob
 from jobs.student.embed import Progress, clean
 from jobs.student.engines import base_model
-from jobs.student.worker import MODEL, check_environment, run_worker
+from jobs.student.worker import MODEL, check_environment, prune_models, run_worker
 
 WORKER = Path(__file__).with_name("contrast_worker.py")
 FEWEST = 4
 """A tag with fewer different texts teaches nothing and is left out."""
 STEPS = 300
+KEPT = 4
+"""Encoders that stay on disk, those used last: some 90 MB each."""
 
 Tags = Mapping[str, Sequence[str]]
 """Tag → texts of turns that have it, redacted."""
@@ -60,6 +62,8 @@ def learn_encoder(
     learnt = folder / _key(texts, job)
     if not (learnt / MODEL).is_file():
         run_worker(WORKER, learnt, job=asdict(job), texts=texts, report=progress or (lambda done, steps: None))
+    learnt.touch()
+    prune_models(folder, KEPT)
     return learnt / MODEL
 
 

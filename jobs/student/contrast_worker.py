@@ -2,8 +2,8 @@
 
     python contrast_worker.py FOLDER
 
-FOLDER holds `job.json` (see `ContrastJob`) and `texts.json`: sets of tags of texts, as nested lists. Written there:
-`model.onnx`, the encoder.
+FOLDER holds `job.json` (see `ContrastJob`); standard input is sets of tags of texts, as nested lists in JSON. Written
+to FOLDER: `model.onnx`, the encoder.
 
 Supervised contrastive learning (Khosla et al. 2020, arXiv:2004.11362, equation 2): a text is drawn to those of its
 tag and pushed from those of other tags. A batch is of one set, since what two sets call by different names may be one
@@ -83,7 +83,7 @@ def contrast(torch: Any, vectors: Any, tag_of: list[int], temperature: float) ->
 def main(folder: Path) -> None:
     """Do the job that lies in the folder."""
     job = ContrastJob(**json.loads((folder / "job.json").read_text(encoding="utf-8")))
-    texts: list[list[list[str]]] = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
+    texts: list[list[list[str]]] = json.load(sys.stdin.buffer)
     file = read_e5(Path(job.base))
     sets = [[file.token_rows(tag, TOKENS) for tag in one] for one in texts]
     sizes = np.sqrt([sum(min(len(tag), COUNTED) for tag in one) for one in sets])

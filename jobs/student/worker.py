@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from jobs.errors import InputError
 from jobs.settings import PROJECT
 
 PYTHON = PROJECT / ".venv-llm" / "bin" / "python"
-MODEL, TEXTS = "model.onnx", "texts.json"
+MODEL = "model.onnx"
 
 Steps = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -25,29 +27,39 @@ def check_environment(what: str) -> None:
 
 
 def run_worker(script: Path, folder: Path, *, job: dict[str, Any], texts: Any, report: Steps) -> None:
-    """Run the script on the folder, with `job.json` and `texts.json` in it; it leaves `model.onnx` there.
+    """Run the script on the folder, with `job.json` in it; it reads `texts` from its input and leaves `model.onnx`.
+
+    What customers said is in a file without a name, which is gone when its last reader is, killed or not.
 
     Raises:
         InputError: the script failed; the message ends with its words.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    (folder / TEXTS).write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
-    with (folder / "errors.log").open("w", encoding="utf-8") as errors:
-        worker = subprocess.Popen(
-            [str(PYTHON), str(script), str(folder)], stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
-        )
+    with (
+        (folder / "errors.log").open("w", encoding="utf-8") as errors,
+        TemporaryFile("w+", encoding="utf-8") as said,
+    ):
+        json.dump(texts, said, ensure_ascii=False)
+        said.seek(0)
+        line = [str(PYTHON), str(script), str(folder)]
+        worker = subprocess.Popen(line, stdin=said, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8")
         try:
-            for line in worker.stdout or ():
-                found = json.loads(line)
+            for step in worker.stdout or ():
+                found = json.loads(step)
                 report(found["done"], found["steps"])
             failed = worker.wait()
         finally:
             if worker.poll() is None:
                 worker.kill()
                 worker.wait()
-            # Texts stay no longer than they are needed.
-            (folder / TEXTS).unlink(missing_ok=True)
     if failed:
-        said = (folder / "errors.log").read_text(encoding="utf-8").strip().splitlines()[-3:]
-        raise InputError(f"tuning the encoder failed (status {failed}): {' | '.join(said)}")
+        cause = (folder / "errors.log").read_text(encoding="utf-8").strip().splitlines()[-3:]
+        raise InputError(f"learning failed (status {failed}): {' | '.join(cause)}")
+
+
+def prune_models(folder: Path, most: int) -> None:
+    """Remove all but those folders with a model that were touched last; one without is being learnt."""
+    learnt = sorted(folder.glob(f"*/{MODEL}"), key=lambda file: file.parent.stat().st_mtime, reverse=True)
+    for file in learnt[most:]:
+        shutil.rmtree(file.parent)
