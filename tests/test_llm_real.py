@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from jobs.conversation import Conversation, Turn
 from jobs.llm.answers import decode_json
 from jobs.llm.client import FailureKind, LlmClient, LlmUsage
+from jobs.llm.exchange import chat_request
 from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
-from jobs.llm.offline import OfflineClient, OfflineFolder
+from jobs.llm.offline import OfflineClient, OfflineFolder, request_line
 from jobs.llm.probe import read_metrics
 from jobs.llm.profiles import load_profile
 from jobs.llm.run_batch import run_batch
@@ -113,11 +115,20 @@ def test_structured_outputs_bind_the_model(live: Settings) -> None:
 
 
 def test_run_batch_answers_as_the_server_does(live: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Greedy decoding: the same prompts in a file, answered by an engine of their own, get the same answers."""
+    """The very same requests, answered from a file by an engine of its own as by the server.
+
+    Greedy, but sums in batches of another size round otherwise: where two tags are nearly as likely either may win.
+    """
     said = ("月底那笔理财到期了，还有合适的吗", "想给孩子存学费", "app登不上去", "哈哈")
     profile = load_profile(live)
     prompt = LabelPrompt(load_taxonomy(PROJECT / "taxonomies" / "wealth-advisory.yaml"), profile)
     folder = OfflineFolder(tmp_path, profile.served_model_name)
+    sent: list[str] = []
+
+    def recorded(*args: Any) -> dict[str, Any]:
+        request = chat_request(*args)
+        sent.append(request_line(request)[0])
+        return request
 
     async def label(client: LlmClient | OfflineClient) -> list[LabelOutcome]:
         async with client:
@@ -125,11 +136,15 @@ def test_run_batch_answers_as_the_server_does(live: Settings, tmp_path: Path, mo
 
     waiting = asyncio.run(label(OfflineClient(profile, folder, 0)))
     assert [o.failure.kind for o in waiting if o.failure] == [FailureKind.DEFERRED] * len(said)
+    files = (tmp_path / "requests").glob("*.jsonl")
+    asked = [json.loads(line)["custom_id"] for file in files for line in file.read_text().splitlines()]
     monkeypatch.setattr("jobs.llm.run_batch.offline_folder", lambda *_: folder)
     assert run_batch(live, "2026-11-20", most=100, say=print).open == 0
-    offline, online = (
-        asyncio.run(label(OfflineClient(profile, folder, 0))),
-        asyncio.run(label(LlmClient(profile, live.llm))),
-    )
-    assert all(outcome.answer is not None for outcome in offline)
-    assert [outcome.answer for outcome in offline] == [outcome.answer for outcome in online]
+    offline = asyncio.run(label(OfflineClient(profile, folder, 0)))
+    monkeypatch.setattr("jobs.llm.client.chat_request", recorded)
+    online = asyncio.run(label(LlmClient(profile, live.llm)))
+    assert sorted(sent) == sorted(asked) and len(asked) == len(said)
+    for ours, theirs in zip(offline, online, strict=True):
+        assert ours.answer is not None and theirs.answer is not None
+        assert ours.confidence and theirs.confidence
+        assert max(ours.confidence.values()) == pytest.approx(max(theirs.confidence.values()), abs=0.05)
