@@ -129,7 +129,9 @@ def test_interrupted_run_leaves_nothing(stand_in: Settings, tmp_path: Path, sign
         "from jobs.llm.server import running_server; from jobs.settings import LlmSettings, Settings\n"
         f"settings = Settings(var=Path({str(tmp_path / 'var')!r}), llm=LlmSettings(profile='stand-in'))\n"
         "with running_server(settings):\n"
-        "    print('READY', flush=True); time.sleep(60)\n"
+        "    print('READY', flush=True)\n"
+        # Not one long sleep: a signal that comes right before it would be looked at when it ends.
+        "    for _ in range(600): time.sleep(0.1)\n"
     )
     run = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
