@@ -4,6 +4,8 @@ import json
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,29 @@ def test_a_person_s_answer_becomes_the_command_and_what_was_typed_stays_out_of_t
     assert (found["wanted"], found["default"]) == (["exit 0", "exit 99"], True)
 
 
+SPARK = """
+import json, os, sys
+from jobs.settings import load_settings
+from jobs.spark import shared_spark
+with shared_spark(load_settings()):
+    found = {name: os.environ[name] for name in ("DONGCHA_SPARK__MASTER", "SPARK_CONNECT_AUTHENTICATE_TOKEN")}
+    print("SHARED " + json.dumps(found), flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def spark_for_stages(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """What stages need in their environment to use one Spark, which is up meanwhile in a process of its own."""
+    host = subprocess.Popen(
+        [sys.executable, "-c", SPARK], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with host:
+        assert host.stdout is not None
+        said = next(line for line in host.stdout if line.startswith("SHARED "))
+        yield json.loads(said.removeprefix("SHARED "))
+
+
 class _Night:
     """`nightly` run by Airflow on a fake-free pipeline; the student alone decides, the endpoint is never trusted."""
 
@@ -128,10 +153,11 @@ class _Night:
             cwd=PROJECT,
         )
 
-    def stage(self, name: str) -> str:
+    def stage(self, name: str, **extra: str) -> str:
         """What one stage of the night says."""
         line = [sys.executable, "-m", "jobs", name, "--ds", NIGHT]
-        done = subprocess.run(line, env=self.environment, capture_output=True, text=True, check=True, cwd=PROJECT)
+        environment = self.environment | extra
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True, cwd=PROJECT)
         return done.stdout + done.stderr
 
     def rows(self) -> dict[str, list[tuple[object, ...]]]:
@@ -152,13 +178,14 @@ def test_a_whole_night_reaches_the_crm_and_a_replay_changes_nothing(environment:
         assert all(first.values())
         assert len(first["customer_profile"]) > 40
         assert (night.var / "reports" / NIGHT / "quality.html").is_file()
-        # The same night again under a floor that no night reaches: nothing is asked, the gate stops it before publish.
-        stopped = night.run(DONGCHA_GATE__FLOOR_PRECISION="0.999")
-        said = stopped.stdout + stopped.stderr
-        assert stopped.returncode != 0
-        assert "under the floor" in said
-        assert " -m jobs gate " in said and " -m jobs publish " not in said
-        assert len(endpoint.requests) == asked
-        again = [night.stage(stage) for stage in ("gate", "profile", "publish")]
+        with spark_for_stages(night.environment) as shared:
+            # Again, under a floor that no night reaches: nothing is asked, the gate stops it before publish.
+            stopped = night.run(DONGCHA_GATE__FLOOR_PRECISION="0.999", **shared)
+            said = stopped.stdout + stopped.stderr
+            assert stopped.returncode != 0
+            assert "under the floor" in said
+            assert " -m jobs gate " in said and " -m jobs publish " not in said
+            assert len(endpoint.requests) == asked
+            again = [night.stage(stage, **shared) for stage in ("gate", "profile", "publish")]
         assert " 0 rows changed" in again[-1]
         assert night.rows() == first
