@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from jobs.bench.cli import app as bench_app
 from jobs.errors import DongchaError
-from jobs.evaluation.commands import flips, learn_encoder, learning_curve, recovery, split
+from jobs.evaluation.commands import (
+    compare,
+    evaluate,
+    evaluate_induction,
+    flips,
+    learn_encoder,
+    learning_curve,
+    recovery,
+    split,
+)
 from jobs.labelling.commands import app as dead_letters_app
 from jobs.llm.batch_cli import app as batch_app
 from jobs.llm.cli import app as serve_app
@@ -214,49 +223,15 @@ def diff(ds: Ds) -> None:
     _say(f"diff {ds}: {write_diff(settings, check_ds(ds))}")
 
 
-@app.command(rich_help_panel=OWN)
-def evaluate(
-    train_file: Annotated[Path, typer.Option("--train", help="Labelled conversations to learn from (JSON Lines).")],
-    test_file: Annotated[Path, typer.Option("--test", help="Conversations to tag; labels, if any, only score.")],
-    out: Annotated[Path, typer.Option(help="Folder for scores.json and predictions.jsonl.")],
-    taxonomy: Annotated[Path | None, typer.Option(help="Taxonomy file; without it tags are the labels seen.")] = None,
-    labeller: Annotated[
-        str, typer.Option(help="student, llm, cascade; to compare with: baseline, baseline-both (with e5).")
-    ] = "student",
-) -> None:
-    """Learn from TRAIN, tag TEST without looking at its labels, and score."""
-    from jobs.evaluation.evaluate import evaluate as run
-    from jobs.evaluation.table import promises_table, scores_table
-
-    result = run(train_file, test_file, taxonomy=taxonomy, labeller=labeller, out=out, settings=load_settings())
-    Console().print(scores_table(result))
-    if "promises" in result:
-        Console().print(promises_table(result))
-
-
+app.command(rich_help_panel=OWN)(evaluate)
 app.command(rich_help_panel=OWN)(learning_curve)
 app.command(rich_help_panel=OWN)(flips)
+app.command(rich_help_panel=OWN)(compare)
 app.command(rich_help_panel=TAXONOMY)(unexplained)
 app.command(rich_help_panel=OWN)(split)
 app.command(rich_help_panel=OWN)(recovery)
 app.command(rich_help_panel=OWN)(learn_encoder)
-
-
-@app.command(rich_help_panel=OWN)
-def evaluate_induction(
-    input_file: Annotated[Path, typer.Option("--input", help="Conversations (JSON Lines); turn_labels only score.")],
-    out: Annotated[Path, typer.Option(help="Folder for taxonomy.yaml, assignments.jsonl and induction.json.")],
-    llm: Annotated[bool, typer.Option(help="Let the LLM name and define; without it, keywords.")] = True,
-    baseline: Annotated[bool, typer.Option(help="The yardstick instead: e5 embeddings and k-means.")] = False,
-    held_out: Annotated[Path | None, typer.Option(help="Conversations to try the tags' definitions on.")] = None,
-) -> None:
-    """Induce tags from customer turns without gold, then compare with turn_labels where there are any."""
-    from jobs.evaluation.evaluate_induction import evaluate_induction as run
-    from jobs.evaluation.table import induction_table
-
-    common: dict[str, Any] = {"use_llm": llm, "settings": load_settings(), "held_out": held_out}
-    result = run(input_file, out, yardstick="kmeans" if baseline else None, **common)
-    Console().print(induction_table(result))
+app.command(rich_help_panel=OWN)(evaluate_induction)
 
 
 @app.command(rich_help_panel=AROUND)

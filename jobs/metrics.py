@@ -123,6 +123,20 @@ def score_matrix(gold: Bools, predicted: Bools, tags: Sequence[str], confidence:
     return Scores(micro, macro, found, len(gold))
 
 
+def resampled(counts: npt.NDArray[np.int64], *, rounds: int, seed: int) -> npt.NDArray[np.float64]:
+    """(rounds, k) sums of `counts` (n, k) over n rows drawn with replacement, n at least 1: the bootstrap's draws."""
+    generator = np.random.default_rng(seed)
+    weights = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=rounds)
+    return np.asarray(weights @ counts, dtype=np.float64)
+
+
+def percentile_interval(values: npt.NDArray[np.float64], confidence: float) -> Interval:
+    """The middle share `confidence` of bootstrap `values`."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
 def micro_intervals(
     gold: Bools,
     predicted: Bools,
@@ -152,14 +166,10 @@ def micro_intervals(
     if not len(counts):
         nothing = Interval(0.0, 1.0)
         return MicroIntervals(nothing, nothing, nothing)
-    generator = np.random.default_rng(seed)
-    weights = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=rounds)
-    tp, said, support = (weights @ counts).T.astype(np.float64)
-    tail = (1 - confidence) / 2
+    tp, said, support = resampled(counts, rounds=rounds, seed=seed).T
 
     def interval(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> Interval:
         values = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-        low, high = np.quantile(values, [tail, 1 - tail])
-        return Interval(float(low), float(high))
+        return percentile_interval(values, confidence)
 
     return MicroIntervals(interval(tp, said), interval(tp, support), interval(2 * tp, said + support))

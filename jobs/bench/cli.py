@@ -87,6 +87,7 @@ def night(
 
 @app.command()
 def induction(
+    *,
     data: Annotated[
         Path | None, typer.Option(help="Folder with the public sets of config/induction-sets.yaml.")
     ] = None,
@@ -99,8 +100,9 @@ def induction(
     learn: Annotated[
         bool, typer.Option("--learn-encoder", help="Also with encoders, each learned from the other half of the files.")
     ] = False,
+    llm: Annotated[bool, typer.Option("--llm", help="Also with the LLM of the settings, which must be up.")] = False,
 ) -> None:
-    """Induction without LLM on the development sets, beside k-means and a consensus of clusterings (half an hour)."""
+    """Induction on the development sets, beside k-means and a consensus of clusterings (half an hour without LLM)."""
     from functools import partial
 
     from jobs.bench.induction import bench_induction, drawn_sets, induction_page
@@ -122,9 +124,8 @@ def induction(
     if learn and data is not None:
         with Bars() as bars:
             encoders = encoders_of_halves(load_sets(), data, settings, progress=partial(bars, "learn encoders (steps)"))
-    result = bench_induction(
-        settings, files, judge or [], lambda text: Console(stderr=True).print(text, soft_wrap=True), encoders
-    )
+    say = partial(Console(stderr=True).print, soft_wrap=True)
+    result = bench_induction(settings, files, judge or [], say, encoders, llm=llm)
     path = save_figures(settings, "induction", result)
     path.with_suffix(".md").write_text(induction_page(result), "utf-8")
     console.print(induction_page(result), markup=False, soft_wrap=True)

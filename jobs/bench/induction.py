@@ -17,6 +17,7 @@ from jobs.privacy.redact import redact_conversation
 from jobs.settings import Settings
 
 LEARNED = "learned encoder"
+LLM = "LLM"
 Say = Callable[[str], None]
 
 _COLUMNS = ("accuracy", "precision", "recall", "f1", "nmi", "ari")
@@ -34,13 +35,21 @@ def _judged(path: Path, settings: Settings, errors: Sequence[float], out: Path) 
     return found
 
 
-def _learned(path: Path, settings: Settings, encoder: Path | None, out: Path) -> dict[str, dict[str, Any]]:
-    """Our recipe on the vectors of an encoder that learned from other sources."""
+def _learned(
+    path: Path, settings: Settings, encoder: Path | None, out: Path, *, llm: bool
+) -> dict[str, dict[str, Any]]:
+    """Our recipe on the vectors of an encoder that learned from other sources; on wish with the LLM too."""
     if encoder is None:
         return {}
     embeddings = settings.embeddings.model_copy(update={"induction_profile": str(encoder.resolve())})
     settings = settings.model_copy(update={"embeddings": embeddings})
-    return {LEARNED: evaluate_induction(path, out / "learned" / path.stem, use_llm=False, settings=settings)}
+    found = {LEARNED: evaluate_induction(path, out / "learned" / path.stem, use_llm=False, settings=settings)}
+    return found | (_with_llm(path, settings, f"{LEARNED}, {LLM}", out) if llm else {})
+
+
+def _with_llm(path: Path, settings: Settings, way: str, out: Path) -> dict[str, dict[str, Any]]:
+    """Our recipe with the LLM of the settings, who names and judges."""
+    return {way: evaluate_induction(path, out / way / path.stem, use_llm=True, settings=settings)}
 
 
 def drawn_sets(data: Path, chosen: Sequence[str], out: Path) -> list[Path]:
@@ -62,18 +71,21 @@ def bench_induction(
     errors: Sequence[float],
     say: Say,
     encoders: Mapping[str, Path] | None = None,
+    *,
+    llm: bool = False,
 ) -> dict[str, Any]:
-    """Induce on each labelled file three times: k-means, consensus of e5, our recipe.
+    """Induce on each labelled file three times: k-means, consensus of e5, our recipe; all without LLM.
 
-    `errors`: further runs, each with a simulated judge that is wrong about this share of pairs. Else without LLM: the
-    figures are the grouping's. `encoders`: by name of the file, for one more run each. Gold is compared once the
-    assignments are written.
+    `errors`: further runs, each with a simulated judge that is wrong about this share of pairs. `encoders`: by name of
+    the file, for one more run each. `llm`: one more run with the LLM of the settings, and where the file has an encoder
+    one on its vectors. Gold is compared once the assignments are written.
 
     Returns:
         `sets`: by name of the file the figures of `induction.json` for each way; `average`: the mean accuracy of each.
 
     Raises:
         InputError: a file cannot be read or has no gold by turn.
+        ServerError: the LLM is wanted and does not answer.
     """
     out = settings.var_dir / "bench" / "induction"
     found: dict[str, dict[str, dict[str, Any]]] = {}
@@ -84,7 +96,8 @@ def bench_induction(
             "kmeans": evaluate_induction(path, out / "kmeans" / name, yardstick="kmeans", **common),
             "consensus": evaluate_induction(path, out / "consensus" / name, yardstick="consensus", **common),
             "recipe": evaluate_induction(path, out / "recipe" / name, **common),
-            **_learned(path, settings, (encoders or {}).get(name), out),
+            **(_with_llm(path, settings, LLM, out) if llm else {}),
+            **_learned(path, settings, (encoders or {}).get(name), out, llm=llm),
             **_judged(path, settings, errors, out),
         }
         if "accuracy" not in found[name]["recipe"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,6 +11,41 @@ from rich.console import Console
 from jobs.errors import InputError
 from jobs.opening import open_tables
 from jobs.settings import load_settings
+
+
+def evaluate(
+    train_file: Annotated[Path, typer.Option("--train", help="Labelled conversations to learn from (JSON Lines).")],
+    test_file: Annotated[Path, typer.Option("--test", help="Conversations to tag; labels, if any, only score.")],
+    out: Annotated[Path, typer.Option(help="Folder for scores.json and predictions.jsonl.")],
+    taxonomy: Annotated[Path | None, typer.Option(help="Taxonomy file; without it tags are the labels seen.")] = None,
+    labeller: Annotated[
+        str, typer.Option(help="student, llm, cascade; to compare with: baseline, baseline-both (with e5).")
+    ] = "student",
+) -> None:
+    """Learn from TRAIN, tag TEST without looking at its labels, and score."""
+    from jobs.evaluation.evaluate import evaluate as run
+    from jobs.evaluation.table import promises_table, scores_table
+
+    result = run(train_file, test_file, taxonomy=taxonomy, labeller=labeller, out=out, settings=load_settings())
+    Console().print(scores_table(result))
+    if "promises" in result:
+        Console().print(promises_table(result))
+
+
+def evaluate_induction(
+    input_file: Annotated[Path, typer.Option("--input", help="Conversations (JSON Lines); turn_labels only score.")],
+    out: Annotated[Path, typer.Option(help="Folder for taxonomy.yaml, assignments.jsonl and induction.json.")],
+    llm: Annotated[bool, typer.Option(help="Let the LLM name and define; without it, keywords.")] = True,
+    baseline: Annotated[bool, typer.Option(help="The yardstick instead: e5 embeddings and k-means.")] = False,
+    held_out: Annotated[Path | None, typer.Option(help="Conversations to try the tags' definitions on.")] = None,
+) -> None:
+    """Induce tags from customer turns without gold, then compare with turn_labels where there are any."""
+    from jobs.evaluation.evaluate_induction import evaluate_induction as run
+    from jobs.evaluation.table import induction_table
+
+    common: dict[str, Any] = {"use_llm": llm, "settings": load_settings(), "held_out": held_out}
+    result = run(input_file, out, yardstick="kmeans" if baseline else None, **common)
+    Console().print(induction_table(result))
 
 
 def learning_curve(
@@ -46,6 +81,19 @@ def flips(
     else:
         raise InputError("flips: give either --before and --after, or --ds")
     Console().print(flips_table(found))
+
+
+def compare(
+    *,
+    test: Annotated[Path, typer.Option(help="The labelled conversations that both runs tagged (JSON Lines).")],
+    before: Annotated[Path, typer.Option(help="predictions.jsonl of one run of `evaluate`.")],
+    after: Annotated[Path, typer.Option(help="The same of another run over the same TEST.")],
+) -> None:
+    """Whether one labeller is better than another on the same conversations, or it was chance."""
+    from jobs.evaluation.compare import compare as run
+    from jobs.evaluation.table import comparison_table
+
+    Console().print(comparison_table(run(test, before, after, load_settings().gate.confidence)))
 
 
 def split(

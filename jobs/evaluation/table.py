@@ -94,3 +94,20 @@ def flips_table(result: dict[str, Any]) -> Table:
             f"{result['unanswered']} more got no usable answer and are not compared."
         )
     return table
+
+
+def comparison_table(result: dict[str, Any]) -> Table:
+    """Micro F1 of two labellings, their difference with its interval, and how many conversations each is better on."""
+    table = Table(title=f"{result['conversations']} conversations, the same for both")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    low, high = result["interval"]["low"], result["interval"]["high"]
+    table.add_row("micro F1 before", f"{result['first']:.3f}")
+    table.add_row("micro F1 after", f"{result['second']:.3f}")
+    table.add_row("difference, points", f"{100 * result['difference']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
+    table.add_row("labels right before alone / after alone", f"{result['first_alone']} / {result['second_alone']}")
+    table.add_row("conversations worse / better after", f"{result['worse']} / {result['better']}")
+    table.add_row("sign test over conversations, p", f"{result['p_value']:.3f}")
+    beyond = low > 0 or high < 0
+    table.caption = "beyond chance: the interval leaves 0 out" if beyond else "within chance: the interval holds 0"
+    return table
