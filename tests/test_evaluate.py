@@ -15,6 +15,7 @@ from jobs.cascade import TagTrust
 from jobs.conversation import Conversation, Turn
 from jobs.errors import InputError, ServerError
 from jobs.evaluation import evaluate as module
+from jobs.evaluation.cost_curve import LOWS
 from jobs.evaluation.evaluate import evaluate
 from jobs.evaluation.llm import hold_out, taxonomy_from_labels
 from jobs.settings import LlmSettings, Settings, StudentSettings
@@ -224,7 +225,7 @@ def test_cascade_asks_only_where_it_may_help(files: Files, lexical: Settings, tm
         asked = [_asked_text(body) for body in fake.requests]
     alone = evaluate(train, test, taxonomy=None, labeller="student", out=tmp_path / "s", settings=lexical)
     trusted = [entry["tag_id"] for entry in result["llm_trust"] if entry["llm_decides"]]
-    assert trusted == []
+    assert trusted == [] and result["costs"] == []
     assert [entry["tag_id"] for entry in result["promises"]] == ["card", "fee", "loan"]
     assert {entry["promised"] for entry in result["promises"]} == {"none"}
     assert all(entry["gold"] == 38 for entry in result["promises"])
@@ -273,6 +274,8 @@ def test_cascade_lets_a_better_llm_decide_what_the_student_is_unsure_of(
             settings=on,
         )
     assert result["llm_conversations"] == 2
+    held = [point["conversations"] for point in result["costs"]]
+    assert held == [held[0]] * len(LOWS) and held[0] > 0, "every band on all held-out training data"
     assert [entry["labels"] for entry in read(tmp_path / "o" / "predictions.jsonl")] == [["card", "fee"], ["loan"]]
 
 

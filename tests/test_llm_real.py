@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from jobs.bench.induction import LLM, bench_induction
 from jobs.conversation import Conversation, Turn
 from jobs.llm.answers import decode_json
 from jobs.llm.client import FailureKind, LlmClient, LlmUsage
@@ -148,3 +149,23 @@ def test_run_batch_answers_as_the_server_does(live: Settings, tmp_path: Path, mo
         assert ours.answer is not None and theirs.answer is not None
         assert ours.confidence and theirs.confidence
         assert max(ours.confidence.values()) == pytest.approx(max(theirs.confidence.values()), abs=0.05)
+
+
+def test_the_induction_benchmark_asks_the_llm_of_the_settings(live: Settings, tmp_path: Path) -> None:
+    nouns = {"card": "block my card", "loan": "repay the loan early", "pin": "forgot the pin number"}
+    chats = [
+        {
+            "conversation_id": f"{tag}{i}",
+            "turns": [{"speaker": "customer", "text": f"{text} {'abcdefgh'[i]}"}],
+            "turn_labels": [[tag]],
+        }
+        for tag, text in nouns.items()
+        for i in range(8)
+    ]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(record) + "\n" for record in chats), "utf-8")
+    settings = live.model_copy(update={"var": tmp_path / "var"})
+    result = bench_induction(settings, [tmp_path / "set.jsonl"], [], lambda _: None, llm=True)
+    assert set(result["average"]) == {"kmeans", "consensus", "recipe", LLM}
+    steps = (settings.var_dir / "bench" / "induction" / LLM / "set" / "llm_steps.jsonl").read_text("utf-8")
+    asked = [json.loads(line) for line in steps.splitlines()]
+    assert any(step.get("attempts") for step in asked), "the server answered at least one question about names"

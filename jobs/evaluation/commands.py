@@ -24,12 +24,14 @@ def evaluate(
 ) -> None:
     """Learn from TRAIN, tag TEST without looking at its labels, and score."""
     from jobs.evaluation.evaluate import evaluate as run
-    from jobs.evaluation.table import promises_table, scores_table
+    from jobs.evaluation.table import costs_table, promises_table, scores_table
 
     result = run(train_file, test_file, taxonomy=taxonomy, labeller=labeller, out=out, settings=load_settings())
     Console().print(scores_table(result))
     if "promises" in result:
         Console().print(promises_table(result))
+    if result.get("costs"):
+        Console().print(costs_table(result))
 
 
 def evaluate_induction(

@@ -85,6 +85,7 @@ def _label(labeller: Labeller, job: Job) -> _Outcome:
         "llm_conversations": both.asked,
         "llm_trust": [asdict(entry) for entry in both.trust],
         "promises": [asdict(entry) for entry in both.promises],
+        "costs": [asdict(point) for point in both.costs],
     }
     return _Outcome(both.probabilities, both.decisions, both.requests, notes)
 

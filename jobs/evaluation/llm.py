@@ -13,6 +13,7 @@ import numpy.typing as npt
 from jobs.cascade import Bands, TagTrust, combine, give_up, llm_trust, trial_blocks
 from jobs.conversation import Conversation
 from jobs.errors import InputError, ServerError
+from jobs.evaluation.cost_curve import CostPoint, cost_curve
 from jobs.evaluation.job import Job
 from jobs.guarantee import Evidence, Promise, Target, promises
 from jobs.llm.client import LlmClient
@@ -45,7 +46,10 @@ class LlmAnswers:
 
 @dataclass(frozen=True, slots=True)
 class LearnedCascade:
-    """What TRAIN teaches a cascade, for t tags: `llm_decides` (t,); `requests` were spent on learning it."""
+    """What TRAIN teaches a cascade, for t tags: `llm_decides` (t,); `requests` were spent on learning it.
+
+    `costs`: what other bands of doubt would ask and win, on held-out TRAIN.
+    """
 
     student: Student
     bands: Bands
@@ -53,11 +57,12 @@ class LearnedCascade:
     trust: tuple[TagTrust, ...]
     promises: tuple[Promise, ...]
     requests: int
+    costs: tuple[CostPoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CascadeResult:
-    """What the cascade decided, whom it trusts with each tag, and what it promises."""
+    """What the cascade decided, whom it trusts with each tag, what it promises, and what other bands would cost."""
 
     probabilities: Array
     decisions: Bools
@@ -65,6 +70,7 @@ class CascadeResult:
     asked: int
     trust: tuple[TagTrust, ...]
     promises: tuple[Promise, ...]
+    costs: tuple[CostPoint, ...]
 
 
 def taxonomy_from_labels(train: Sequence[Conversation], tags: Sequence[str]) -> Taxonomy:
@@ -195,9 +201,9 @@ def learn_cascade(job: Job) -> LearnedCascade:
     rest, held = hold_out(job.train, settings.student.seed)
     half = _student(job, rest).predict(held)
     llm, given_up = _trial(job, held, half.decisions)
-    trust = llm_trust(
-        job.tags, gold_matrix(held, job.tags), half.decisions, llm.decisions, llm.answered, given_up=given_up
-    )
+    gold = gold_matrix(held, job.tags)
+    trust = llm_trust(job.tags, gold, half.decisions, llm.decisions, llm.answered, given_up=given_up)
+    earned = np.array([entry.llm_decides for entry in trust], np.bool_)
     whole = _student(job, job.train)
     promised = _promises(job, whole, held, llm)
     both = zip(trust, promised, strict=True)
@@ -208,6 +214,7 @@ def learn_cascade(job: Job) -> LearnedCascade:
         tuple(trust),
         tuple(promised),
         llm.requests,
+        cost_curve(gold, half.probabilities, half.decisions, llm.decisions, answered=llm.answered, decides=earned),
     )
 
 
@@ -228,7 +235,7 @@ def label_cascade(job: Job, learned: LearnedCascade) -> CascadeResult:
     decisions = combine(sure, said, answered, asked, learned.llm_decides)
     probabilities = np.where(asked & answered[:, np.newaxis], confidence, student.probabilities)
     requests = learned.requests + answers.requests
-    return CascadeResult(probabilities, decisions, requests, len(rows), learned.trust, learned.promises)
+    return CascadeResult(probabilities, decisions, requests, len(rows), learned.trust, learned.promises, learned.costs)
 
 
 def cascade(job: Job) -> CascadeResult:

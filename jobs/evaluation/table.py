@@ -46,6 +46,19 @@ def promises_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def costs_table(result: dict[str, Any]) -> Table:
+    """What the cascade would ask and win on held-out TRAIN with narrower and wider bands of doubt."""
+    table = Table(title="the student unsure between …, on held-out TRAIN (label.unsure_low, label.unsure_high)")
+    for name in ("from", "to", "asked", "precision", "recall", "F1"):
+        table.add_column(name, justify="right")
+    for row in result["costs"]:
+        asked = f"{row['asked']} of {row['conversations']}"
+        cells = (f"{row[name]:.3f}" for name in ("precision", "recall", "f1"))
+        table.add_row(f"{row['low']:.2f}", f"{row['high']:.2f}", asked, *cells)
+    table.caption = "whom the LLM may decide was chosen on the same conversations: a little optimistic"
+    return table
+
+
 def induction_table(result: dict[str, Any]) -> Table:
     """Figures of `induction.json`, or only the number of tags where the input had no gold."""
     table = Table(title="induction")
@@ -101,13 +114,13 @@ def comparison_table(result: dict[str, Any]) -> Table:
     table = Table(title=f"{result['conversations']} conversations, the same for both")
     table.add_column("figure")
     table.add_column("value", justify="right")
-    low, high = result["interval"]["low"], result["interval"]["high"]
+    low, high, p = result["interval"]["low"], result["interval"]["high"], result["p_value"]
     table.add_row("micro F1 before", f"{result['first']:.3f}")
     table.add_row("micro F1 after", f"{result['second']:.3f}")
     table.add_row("difference, points", f"{100 * result['difference']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
     table.add_row("labels right before alone / after alone", f"{result['first_alone']} / {result['second_alone']}")
     table.add_row("conversations worse / better after", f"{result['worse']} / {result['better']}")
-    table.add_row("sign test over conversations, p", f"{result['p_value']:.3f}")
+    table.add_row("sign test over conversations, p", f"{p:.3f}" if p >= 0.001 else "under 0.001")
     beyond = low > 0 or high < 0
     table.caption = "beyond chance: the interval leaves 0 out" if beyond else "within chance: the interval holds 0"
     return table
