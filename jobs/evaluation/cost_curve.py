@@ -42,6 +42,8 @@ def cost_curve(
 ) -> tuple[CostPoint, ...]:
     """The cascade on n held-out conversations, t tags; nothing where no tag is the LLM's.
 
+    As if nothing were promised: a promised tag keeps the thresholds that were proven, whatever the band.
+
     Args:
         gold, student, llm: (n, t) decisions; the student has not seen these conversations.
         probabilities: (n, t) of the student.
