@@ -1,9 +1,11 @@
 """The cascade's two questions: where is the student unsure, and which tags may the LLM then decide?
 
 The LLM has to earn its say: on calibration gold both labellers answer everything, and a tag goes to the LLM only
-where it makes fewer errors (false positives and false negatives) than the student on the same conversations. Ties
-go to the student, which costs nothing. Gold is asked in growing blocks, and an LLM that is given up costs no more of
-them. Where gold proves it (`jobs/guarantee.py`), a tag has thresholds of its own.
+where it makes fewer errors (false positives and false negatives) than the student on the same conversations. Gold holds
+two or three examples of a tag where there are many tags, so ties are common; they go to the labeller that makes
+fewer errors over all tags, and to the student, which costs nothing, where that is a tie, too. Gold is asked in growing
+blocks, and an LLM that is given up costs no more of them. Where gold proves it (`jobs/guarantee.py`), a tag has
+thresholds of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from jobs.guarantee import Promise
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 MINIMUM_ANSWERED = 0.8
 """Share of calibration conversations that the LLM must answer usably before it may decide anything."""
@@ -118,6 +121,12 @@ def give_up(gold: BoolArray, student: BoolArray, llm: BoolArray, answered: BoolA
     return f"{given_up}: hopeless" if hopeless else None
 
 
+def _earned(student_errors: IntArray, llm_errors: IntArray) -> BoolArray:
+    """(t,): which tags the LLM has earned, by both labellers' errors on each of t tags."""
+    ahead = llm_errors.sum() < student_errors.sum()
+    return np.asarray((llm_errors < student_errors) | ((llm_errors == student_errors) & ahead), dtype=np.bool_)
+
+
 def llm_trust(
     tag_ids: Sequence[str],
     gold: BoolArray,
@@ -137,21 +146,41 @@ def llm_trust(
     """
     n = int(answered.sum())
     share = n / len(answered) if len(answered) else 0.0
+    truth, said = gold[answered], llm[answered]
+    by_student, by_llm = (student[answered] != truth).sum(axis=0), (said != truth).sum(axis=0)
+    earned = _earned(by_student, by_llm)
     found = []
     for i, tag_id in enumerate(tag_ids):
-        truth, by_student, by_llm = gold[answered, i], student[answered, i], llm[answered, i]
-        student_errors, llm_errors = int((by_student != truth).sum()), int((by_llm != truth).sum())
-        precision = (int((by_llm & truth).sum()) + 1) / (int(by_llm.sum()) + 2)
-        decides = given_up is None and share >= MINIMUM_ANSWERED and llm_errors < student_errors
+        student_errors, llm_errors = int(by_student[i]), int(by_llm[i])
+        precision = (int((said & truth)[:, i].sum()) + 1) / (int(said[:, i].sum()) + 2)
+        decides = given_up is None and share >= MINIMUM_ANSWERED and bool(earned[i])
         if given_up is not None:
             reason = f"the LLM was {given_up}"
         elif share < MINIMUM_ANSWERED:
             reason = f"the LLM answered {n} of {len(answered)} calibration conversations usably"
         else:
-            better = "fewer" if decides else "no fewer"
-            reason = f"the LLM makes {better} errors than the student: {llm_errors} against {student_errors}"
-        found.append(TagTrust(tag_id, n, int(truth.sum()), student_errors, llm_errors, precision, decides, reason))
+            fewer = "fewer" if llm_errors < student_errors else "no fewer"
+            reason = f"the LLM makes {fewer} errors than the student: {llm_errors} against {student_errors}"
+            if llm_errors == student_errors:
+                reason += f"; over all tags {int(by_llm.sum())} against {int(by_student.sum())}"
+        support = int(truth[:, i].sum())
+        found.append(TagTrust(tag_id, n, support, student_errors, llm_errors, precision, decides, reason))
     return found
+
+
+def trust_of_others(gold: BoolArray, student: BoolArray, llm: BoolArray, *, folds: int) -> BoolArray:
+    """(n, t): may the LLM decide the tag, as the conversations outside this one's fold would have it?
+
+    What `llm_trust` finds on conversations is a little too good on these very ones. n must be at least `folds`; every
+    `folds`-th conversation is of one fold.
+    """
+    wrong_student, wrong_llm = student != gold, llm != gold
+    fold = np.arange(len(gold)) % folds
+    trusted = np.zeros(gold.shape, np.bool_)
+    for part in range(folds):
+        others = fold != part
+        trusted[~others] = _earned(wrong_student[others].sum(axis=0), wrong_llm[others].sum(axis=0))
+    return trusted
 
 
 def combine(student: BoolArray, llm: BoolArray, answered: BoolArray, asked: BoolArray, decides: BoolArray) -> BoolArray:

@@ -70,6 +70,19 @@ def test_where_the_rest_cannot_change_the_outcome_it_is_not_asked() -> None:
     pytest.fail("an LLM with four times the errors was never given up")
 
 
+def test_a_tie_goes_to_the_labeller_that_is_better_over_all_tags() -> None:
+    """Tag 0: the LLM is better, 1: the student is, 2 and the rest: neither errs."""
+    student, llm = GOLD.copy(), GOLD.copy()
+    student[:3, 0], llm[3:5, 1] = ~GOLD[:3, 0], ~GOLD[3:5, 1]
+    names = [str(i) for i in range(TAGS)]
+    ahead = llm_trust(names, GOLD, student, llm, first(N))
+    assert [entry.llm_decides for entry in ahead] == [True, False] + [True] * (TAGS - 2)
+    assert ahead[2].reason == "the LLM makes no fewer errors than the student: 0 against 0; over all tags 2 against 3"
+    llm[5, 1] = ~GOLD[5, 1]  # now as many errors in all: what is free decides
+    level = llm_trust(names, GOLD, student, llm, first(N))
+    assert [entry.llm_decides for entry in level] == [True] + [False] * (TAGS - 1)
+
+
 @pytest.mark.parametrize("count", [0, 8, N])
 def test_too_little_or_everything_is_no_reason_to_give_up(count: int) -> None:
     assert give_up(GOLD, wrong(0.01, 1), ~GOLD, first(count)) is None

@@ -26,7 +26,7 @@ def _trusted(tables: Tables, before: str) -> dict[str, float]:
 
 
 def _confident(answers: DataFrame, trusted: dict[str, float], confidence: float) -> DataFrame:
-    """`absent` has no confidence of its own: it counts because the LLM made fewer errors than the student there."""
+    """`absent` has no confidence of its own: it counts because the LLM has earned the tag."""
     pairs = [F.lit(part) for item in sorted(trusted.items()) for part in item]
     sure = F.coalesce(F.col("confidence"), F.create_map(*pairs)[F.col("tag_id")])
     present = (F.col("verdict") == "present") & (sure >= confidence)
