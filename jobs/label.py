@@ -16,6 +16,7 @@ from pyspark.sql.types import StructType
 
 from jobs.cascade import MINIMUM_ANSWERED, Bands
 from jobs.contracts import load_contract
+from jobs.cost_curve import CostPoint, choose_band
 from jobs.errors import GateError
 from jobs.guarantee import Target
 from jobs.labelling.backlog import candidates
@@ -118,7 +119,9 @@ class _Night:
             self.say(f"LLM, calibration gold: {trial.given_up}")
         gate, label = self.settings.gate, self.settings.label
         target = Target(gate.target_precision, gate.target_recall, gate.confidence)
-        trust, promised = compare(labels, rows, trial.verdicts, self.rules.tag_ids, target, given_up=trial.given_up)
+        band = (label.unsure_low, label.unsure_high)
+        found = compare(labels, rows, trial.verdicts, self.rules.tag_ids, target, band=band, given_up=trial.given_up)
+        trust, promised = found.trust, found.promised
         decides = frozenset(t.tag_id for t in trust if t.llm_decides)
         held = sum(row["split"] == "calibration" for row in rows)
         if trial.asked.outage and trust and trust[0].compared < MINIMUM_ANSWERED * held:
@@ -129,10 +132,21 @@ class _Night:
         if not label.llm:
             decides = frozenset()
         self.rules = replace(self.rules, llm_tags=decides, llm_precision={t.tag_id: t.llm_precision for t in trust})
-        self.bands = Bands.of(promised, label.unsure_low, label.unsure_high)
+        chosen, costs = choose_band(found.costs, band, label.band)
+        self.bands = Bands.of(promised, *chosen)
         self.say(f"promised: {sum(p.promised != 'none' for p in promised)} of {len(promised)} tags")
         self.write("llm_trust", [asdict(t) for t in trust])
         self.write("tag_promises", [asdict(p) for p in promised])
+        self.write("band_costs", [asdict(c) for c in costs])
+        self._say_band(costs)
+
+    def _say_band(self, costs: Sequence[CostPoint]) -> None:
+        for point in (c for c in costs if c.chosen):
+            self.say(
+                f"unsure from {point.low:g} to {point.high:g}: {point.asked} of {point.conversations} conversations of "
+                f"calibration gold are asked about; over all tags precision at least {point.precision_low:.3f}, recall "
+                f"at least {point.recall_low:.3f}: target {'proven' if point.proven else 'not proven'}"
+            )
 
     def ask(self, questions: DataFrame, texts: DataFrame, what: str) -> Asked:
         """Ask the LLM what is not settled yet, and count it for the night."""

@@ -116,12 +116,15 @@ class LabelSettings(_Section):
     """The cascade; without `llm` no LLM is ever asked, and the student decides alone.
 
     A conversation longer than the model's context is asked about in windows that have `window_overlap` turns in common.
+    The student is unsure of a tag strictly between `unsure_low` and `unsure_high`. With `band: proven` the LLM is
+    asked as little as calibration gold proves to be enough for the gate's targets over all tags together.
     """
 
     taxonomy: str = "taxonomies/wealth-advisory.yaml"
     llm: bool = True
     wave_size: int = 128
     window_overlap: int = Field(default=2, ge=0)
+    band: Literal["fixed", "proven"] = "fixed"
     unsure_low: float = 0.2
     unsure_high: float = 0.8
 

@@ -100,6 +100,7 @@ class Facts:
         write(tables, "gold_predictions", predictions, self.ds)
         write(tables, "llm_trust", [self._trust(n, tag) for n, tag in enumerate(TAGS)], self.ds)
         write(tables, "tag_promises", [self._promise(tag) for tag in TAGS], self.ds)
+        write(tables, "band_costs", self._costs() if self.llm_scores else [], self.ds)
 
     def _predictions(self, i: int) -> list[dict[str, Any]]:
         if self._split(i) == "train":
@@ -136,6 +137,15 @@ class Facts:
             "more_gold": 0 if accept else None if tag == "complaint" else 412,
             "reason": "too little gold",
         }
+
+    def _costs(self) -> list[dict[str, Any]]:
+        shapes = ((0.0, 60, 0.97, 0.92), (0.2, 31, 0.95, 0.905), (0.5, 0, 0.86, 0.79))
+        return [
+            {"low": low, "high": 1 - low, "conversations": 60, "asked": asked, "proven": bound >= 0.9}
+            | {"precision": figure, "recall": figure - 0.01, "f1": figure, "chosen": low == 0.2}
+            | {"precision_low": bound, "recall_low": bound}
+            for low, asked, figure, bound in shapes
+        ]
 
     def scores(self) -> list[dict[str, Any]]:
         """Rows of `scores`."""

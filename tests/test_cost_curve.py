@@ -1,45 +1,137 @@
-"""What the cascade would ask and win with wider bands of doubt."""
+"""What the cascade would ask and win with wider and narrower bands of doubt, and which of them gold proves."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from jobs.evaluation.cost_curve import LOWS, cost_curve
+from jobs.cascade import trust_of_others
+from jobs.cost_curve import GRID, LOWS, CostPoint, Tried, cheapest, choose_band, cost_curve, ratio_lower_bound
 from jobs.evaluation.table import costs_table
+from jobs.guarantee import Promise, Target, lower_bound
 
-GOLD = np.array([[True], [True], [False], [False]])
-STUDENT = np.array([[True], [False], [True], [False]])
-"""Wrong on the second, where it is not sure, and on the third, where it nearly is."""
-PROBABILITIES = np.array([[0.99], [0.45], [0.93], [0.01]])
-EVERY = np.ones(4, np.bool_)
 ONE = np.ones(1, np.bool_)
+FIXED = (0.2, 0.8)
+TARGET = Target(0.9, 0.9, 0.95)
+NOTHING = Promise("a", 4, 2, "none", None, None, 0.0, 0.0, 0.05, None, "")
 
 
-def curve(llm: np.ndarray, answered: np.ndarray = EVERY, decides: np.ndarray = ONE) -> list[tuple[float, int, float]]:
-    points = cost_curve(GOLD, PROBABILITIES, STUDENT, llm, answered=answered, decides=decides)
-    return [(point.low, point.asked, point.f1) for point in points]
+# (the tag is there, the student's probability, what it decides): how many of a hundred conversations.
+KINDS = {
+    (True, 0.99, True): 40,
+    (False, 0.01, False): 40,
+    (True, 0.45, False): 7,
+    (False, 0.45, True): 7,
+    (True, 0.07, False): 3,
+    (False, 0.93, True): 3,
+}
+
+
+def tried(n: int = 100, *, llm_wrong: float = 0.0) -> Tried:
+    """One tag; the student is wrong on a fifth of n conversations, and nearly sure of 6 of a hundred of these."""
+    hundred = [kind for kind, count in KINDS.items() for _ in range(count)]
+    rows = np.random.default_rng(3).permutation(np.array(hundred * (n // 100) + hundred[: n % 100]))
+    gold = rows[:, :1].astype(np.bool_)
+    llm = gold ^ (np.random.default_rng(1).random(gold.shape) < llm_wrong)
+    return Tried(gold, rows[:, 1:2], rows[:, 2:].astype(np.bool_), llm, np.ones(n, np.bool_))
+
+
+def curve(seen: Tried, band: tuple[float, float] = FIXED, target: Target = TARGET) -> list[CostPoint]:
+    return list(cost_curve(seen, [NOTHING], target, band, decides=ONE))
 
 
 def test_a_good_llm_wins_more_the_more_it_is_asked() -> None:
-    found = curve(GOLD)
-    assert [low for low, _, _ in found] == list(LOWS)
-    assert [asked for _, asked, _ in found] == [1, 1, 1, 2, 2, 4]
-    assert [f1 for _, _, f1 in found] == pytest.approx([0.8, 0.8, 0.8, 1.0, 1.0, 1.0])
+    found = curve(tried())
+    assert [(point.low, point.high) for point in found] == list(GRID)
+    assert [point.asked for point in found] == [100, 20, 20, 14, 14, 14, 14, 0]
+    assert [point.f1 for point in found] == pytest.approx([1.0] * 3 + [0.94] * 4 + [0.8])
+    assert [point.conversations for point in found] == [100] * len(found)
 
 
-def test_a_bad_llm_costs_the_more_it_is_asked() -> None:
-    found = curve(~GOLD)
-    assert found[-1][2] == 0.0 < found[0][2]
+def test_what_is_proven_and_what_is_cheapest() -> None:
+    """Fifty of fifty right prove 0.90 at 1.7 %, forty-seven do not; more gold proves those, too."""
+    assert [point.low for point in curve(tried()) if point.proven] == [0.0, 0.02, 0.05]
+    assert (best := cheapest(curve(tried()))) is not None and best.asked == 20
+    more = curve(tried(1_000))
+    assert [point.low for point in more if point.proven] == [low for low in LOWS if low < 0.5]
+    assert (best := cheapest(more)) is not None and (best.low, best.asked) == (0.1, 140)
+
+
+def test_a_band_after_one_that_is_not_proven_is_not_tried() -> None:
+    """An LLM that is bad where the student is sure: the wide sequence fails at once, the narrow one still proves."""
+    seen = tried(1_000)
+    sure = (seen.probabilities < 0.05) | (seen.probabilities > 0.95)
+    fools = np.random.default_rng(2).random(sure.shape) < 0.11
+    worse = Tried(
+        seen.gold, seen.probabilities, seen.student, np.where(sure & fools, ~seen.gold, seen.gold), seen.answered
+    )
+    found = curve(worse)
+    assert [point.proven for point in found] == [False] * 4 + [True] * 3 + [False]
+    assert found[2].precision_low > TARGET.precision  # would be proven, but the widest band is not
+
+
+def test_an_llm_that_is_worse_decides_nothing_in_any_fold() -> None:
+    found = curve(tried(llm_wrong=0.4))
+    assert {point.asked for point in found} == {0} and len({point.f1 for point in found}) == 1
+    assert cheapest(found) is None
+
+
+def test_whom_to_trust_is_learned_from_other_conversations() -> None:
+    """The only error of the student is in the first fold: there alone nobody knows of it."""
+    gold = np.ones((10, 1), np.bool_)
+    student = gold.copy()
+    student[0] = False
+    trusted = trust_of_others(gold, student, gold, folds=5)
+    assert trusted[:, 0].tolist() == [False, True, True, True, True] * 2
+
+
+def test_the_settings_band_is_a_point_of_its_own() -> None:
+    found = curve(tried(), band=(0.4, 0.95))
+    assert [(point.low, point.high) for point in found if (point.low, point.high) not in GRID] == [(0.4, 0.95)]
+    band, marked = choose_band(found, (0.4, 0.95), "fixed")
+    assert band == (0.4, 0.95) == next((point.low, point.high) for point in marked if point.chosen)
+
+
+def test_proven_takes_the_cheapest_and_falls_back_to_the_settings() -> None:
+    band, marked = choose_band(curve(tried()), FIXED, "proven")
+    assert band == (0.02, 0.98) and sum(point.chosen for point in marked) == 1
+    few = replace(tried(), answered=np.arange(100) < 20)
+    band, marked = choose_band(curve(few), FIXED, "proven")
+    assert band == FIXED and not any(point.proven for point in marked)
+    assert choose_band((), FIXED, "proven") == (FIXED, ())
+
+
+def test_a_promised_tag_keeps_its_thresholds() -> None:
+    promise = Promise("a", 100, 50, "student", 0.5, 0.5, 0.9, 0.9, 0.05, 0, "")
+    points = cost_curve(tried(), [promise], TARGET, FIXED, decides=ONE)
+    assert {point.asked for point in points} == {0}
 
 
 def test_unanswered_conversations_and_tags_of_the_student_are_left_out() -> None:
-    _, asked, f1 = curve(GOLD, answered=np.array([True, False, True, True]))[0]
-    assert asked == 0 and f1 == pytest.approx(2 / 3)
-    assert curve(GOLD, decides=~ONE) == [] == curve(GOLD, answered=~EVERY)
+    seen = tried()
+    some = replace(seen, answered=np.arange(100) < 30)
+    assert {point.conversations for point in curve(some)} == {30}
+    assert curve(replace(seen, answered=np.zeros(100, np.bool_))) == []
+    assert cost_curve(seen, [NOTHING], TARGET, FIXED, decides=~ONE) == ()
+
+
+def test_a_lower_bound_knows_that_tags_go_wrong_together() -> None:
+    ten = np.full(40, 10)
+    scattered, together = ten.copy(), ten.copy()
+    scattered[:20] -= 1
+    together[:2] -= 10
+    assert scattered.sum() == together.sum()
+    exact = lower_bound(380, 400, 0.05)
+    assert ratio_lower_bound(scattered, ten, 0.05) == pytest.approx(exact)
+    assert ratio_lower_bound(together, ten, 0.05) < exact - 0.02
+    # Without an error the spread is 0; how little was seen still counts.
+    assert ratio_lower_bound(ten[:2], ten[:2], 0.05) == pytest.approx(lower_bound(20, 20, 0.05))
+    assert ratio_lower_bound(np.zeros(5, np.int64), ten[:5], 0.05) == 0.0
 
 
 def test_the_table_names_the_settings() -> None:
-    points = cost_curve(GOLD, PROBABILITIES, STUDENT, GOLD, answered=EVERY, decides=ONE)
+    points = choose_band(curve(tried()), FIXED, "fixed")[1]
     table = costs_table({"costs": [{name: getattr(point, name) for name in point.__slots__} for point in points]})
     assert table.row_count == len(LOWS) and "label.unsure_low" in str(table.title)

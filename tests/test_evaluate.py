@@ -13,9 +13,9 @@ import pytest
 
 from jobs.cascade import TagTrust
 from jobs.conversation import Conversation, Turn
+from jobs.cost_curve import LOWS
 from jobs.errors import InputError, ServerError
 from jobs.evaluation import evaluate as module
-from jobs.evaluation.cost_curve import LOWS
 from jobs.evaluation.evaluate import evaluate
 from jobs.evaluation.llm import hold_out, taxonomy_from_labels
 from jobs.settings import LlmSettings, Settings, StudentSettings
@@ -275,6 +275,7 @@ def test_cascade_lets_a_better_llm_decide_what_the_student_is_unsure_of(
         )
     assert result["llm_conversations"] == 2
     assert [point["low"] for point in result["costs"]] == list(LOWS)
+    assert [point["low"] for point in result["costs"] if point["chosen"]] == [0.0]  # the settings' band
     assert [entry["labels"] for entry in read(tmp_path / "o" / "predictions.jsonl")] == [["card", "fee"], ["loan"]]
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from jobs.errors import GateError
 from jobs.gold import gold
 from jobs.label import LabelResult, label
+from jobs.labelling.standing import standing
 from jobs.labelling.usage import spent_on, usage_metrics
 from jobs.llm.run_batch import offline_folder
 from jobs.plan import Plan, plan
@@ -110,6 +111,26 @@ def test_a_promised_tag_is_the_students_and_costs_no_request(tables: Tables, nig
     assert all(r["accept_at"] == r["reject_at"] for r in promises)
     assert result.llm_requests == len(fake.requests) == 9  # calibration gold only
     assert {r["labeller"] for r in tables.read("labels", SECOND).collect()} == {"student"}
+
+
+def test_the_cheapest_proven_band_is_chosen_kept_and_planned_with(tables: Tables, night: Settings) -> None:
+    """A target that six labels prove over all tags together, but no tag alone; the settings call every tag unsure."""
+    gate = night.gate.model_copy(update={"target_precision": 0.45, "target_recall": 0.45})
+    label = night.label.model_copy(update={"band": "proven"})
+    thrifty = night.model_copy(update={"gate": gate, "label": label})
+    with FakeLlm(oracle) as fake:
+        run(tables, thrifty, SECOND, fake.base_url)
+        paid = len(fake.requests)
+        run(tables, thrifty, SECOND, fake.base_url)
+        assert len(fake.requests) == paid
+    assert {r["promised"] for r in tables.read("tag_promises", SECOND).collect()} == {"none"}
+    rows = tables.read("band_costs", SECOND).collect()
+    (chosen,) = (row for row in rows if row["chosen"])
+    assert chosen["proven"] and chosen["asked"] == min(row["asked"] for row in rows if row["proven"])
+    assert (chosen["low"], chosen["high"]) != (label.unsure_low, label.unsure_high)
+    found = standing(tables, SECOND, ("maturity", "redemption"), label)
+    assert found.bands.low == (chosen["low"],) * 2 and found.bands.high == (chosen["high"],) * 2
+    assert standing(tables, SECOND, ("maturity", "redemption"), night.label).bands.low == (label.unsure_low,) * 2
 
 
 def test_switched_off_the_llm_is_not_asked_and_nothing_waits_for_it(tables: Tables, night: Settings) -> None:

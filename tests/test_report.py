@@ -89,6 +89,17 @@ def test_chat_text_is_escaped(page: str) -> None:
 
 
 @pytest.mark.spark
+def test_what_asking_costs_is_drawn_and_the_band_in_use_is_marked(page: str, nights: tuple[Tables, Settings]) -> None:
+    section = page.split("问大模型多少")[1].split("</section>")[0]
+    rows = [_text(row) for row in section.split("<tbody>")[1].split("<tr>")[1:]]
+    assert ["今晚所用" in row for row in rows] == [False, True, False]
+    assert re.search(r"0.2 0.8 51.7% 95.0% 90.5% 94.0% 90.5% . 已证明", rows[1])
+    assert section.count('<circle class="precision"') == 1 and section.count('<circle class="dot-recall"') == 3
+    without = build_report(*nights, BEFORE).read_text("utf-8")
+    assert "The LLM decides no tag tonight" in without
+
+
+@pytest.mark.spark
 def test_a_hostile_taxonomy_is_escaped(night: Night, confusion: Confusion) -> None:
     hostile = '"><script>alert(1)</script>'
     tags = tuple(replace(tag, name=hostile, definition=hostile, kind=hostile) for tag in TAXONOMY.tags)
@@ -219,7 +230,7 @@ def test_a_night_without_llm_quarantine_and_history(nights: tuple[Tables, Settin
     # The second night has them all.
     assert "没有能在校准金标上比出高下的答案" not in page
     assert "本夜没有隔离任何记录" not in page
-    assert page.count("<polyline") == 4
+    assert page.count("<polyline") == 6
 
 
 @pytest.mark.spark

@@ -12,14 +12,15 @@ import numpy.typing as npt
 
 from jobs.cascade import Bands, TagTrust, combine, give_up, llm_trust, trial_blocks
 from jobs.conversation import Conversation
+from jobs.cost_curve import CostPoint, Tried, choose_band, cost_curve
 from jobs.errors import InputError, ServerError
-from jobs.evaluation.cost_curve import CostPoint, cost_curve
 from jobs.evaluation.job import Job
 from jobs.guarantee import Evidence, Promise, Target, promises
 from jobs.llm.client import LlmClient
 from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
 from jobs.llm.profiles import load_profile
 from jobs.llm.server import server_status
+from jobs.settings import Settings
 from jobs.student.model import Student
 from jobs.student.training import gold_matrix
 from jobs.taxonomy import Example, Tag, Taxonomy
@@ -168,10 +169,13 @@ def _promises(job: Job, student: Student, held: Sequence[Conversation], llm: Llm
     rows = [place[id(c)] for c in held]
     said, answered = np.zeros(found.decisions.shape, np.bool_), np.zeros(len(labelled), np.bool_)
     said[rows], answered[rows] = llm.decisions, llm.answered
-    gate = job.settings.gate
-    target = Target(gate.target_precision, gate.target_recall, gate.confidence)
     evidence = Evidence(found.probabilities, gold_matrix(labelled, job.tags), said, answered)
-    return promises(job.tags, evidence, target)
+    return promises(job.tags, evidence, _target(job.settings))
+
+
+def _target(settings: Settings) -> Target:
+    gate = settings.gate
+    return Target(gate.target_precision, gate.target_recall, gate.confidence)
 
 
 def _trial(job: Job, held: Sequence[Conversation], student: Bools) -> tuple[LlmAnswers, str | None]:
@@ -207,14 +211,18 @@ def learn_cascade(job: Job) -> LearnedCascade:
     whole = _student(job, job.train)
     promised = _promises(job, whole, held, llm)
     both = zip(trust, promised, strict=True)
+    band = (settings.label.unsure_low, settings.label.unsure_high)
+    tried = Tried(gold, half.probabilities, half.decisions, llm.decisions, llm.answered)
+    points = cost_curve(tried, promised, _target(settings), band, decides=earned)
+    chosen, costs = choose_band(points, band, settings.label.band)
     return LearnedCascade(
         whole,
-        Bands.of(promised, settings.label.unsure_low, settings.label.unsure_high),
+        Bands.of(promised, *chosen),
         np.array([entry.llm_decides or promise.promised == "cascade" for entry, promise in both], np.bool_),
         tuple(trust),
         tuple(promised),
         llm.requests,
-        cost_curve(gold, half.probabilities, half.decisions, llm.decisions, answered=llm.answered, decides=earned),
+        costs,
     )
 
 

@@ -47,15 +47,16 @@ def promises_table(result: dict[str, Any]) -> Table:
 
 
 def costs_table(result: dict[str, Any]) -> Table:
-    """What the cascade would ask and win on held-out TRAIN with narrower and wider bands of doubt."""
+    """What the cascade would ask and win on held-out TRAIN with wider and narrower bands of doubt."""
     table = Table(title="the student unsure between …, on held-out TRAIN (label.unsure_low, label.unsure_high)")
-    for name in ("from", "to", "asked", "precision", "recall", "F1"):
+    for name in ("from", "to", "asked", "precision", "recall", "F1", "at least (P, R)", "target", ""):
         table.add_column(name, justify="right")
     for row in result["costs"]:
         asked = f"{row['asked']} of {row['conversations']}"
-        cells = (f"{row[name]:.3f}" for name in ("precision", "recall", "f1"))
-        table.add_row(f"{row['low']:.2f}", f"{row['high']:.2f}", asked, *cells)
-    table.caption = "whom the LLM may decide was chosen on the same conversations: a little optimistic"
+        cells = [f"{row[name]:.3f}" for name in ("precision", "recall", "f1")]
+        cells += [f"{row['precision_low']:.2f}, {row['recall_low']:.2f}", "proven" if row["proven"] else "—"]
+        table.add_row(f"{row['low']:.2f}", f"{row['high']:.2f}", asked, *cells, "used" if row["chosen"] else "")
+    table.caption = "over all tags together; whom the LLM may decide is learned from the other conversations"
     return table
 
 

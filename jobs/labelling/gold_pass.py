@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,22 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.cascade import BoolArray, TagTrust, give_up, llm_trust
+from jobs.cost_curve import Band, CostPoint, Tried, cost_curve
 from jobs.guarantee import Evidence, Promise, Target, promises
 from jobs.labelling.conclude import Rules, conclude_one
 from jobs.labelling.decide import NONE
 from jobs.labelling.questions import UNUSABLE
 from jobs.labelling.windows import merged
 from jobs.storage import Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Both labellers on gold: one entry a tag in `trust` and `promised`, one a band of doubt in `costs`."""
+
+    trust: list[TagTrust]
+    promised: list[Promise]
+    costs: tuple[CostPoint, ...]
 
 
 def gold_candidates(tables: Tables, ds: str, *splits: str) -> DataFrame:
@@ -52,22 +63,27 @@ def compare(
     tag_ids: Sequence[str],
     target: Target,
     *,
+    band: Band,
     given_up: str | None = None,
-) -> tuple[list[TagTrust], list[Promise]]:
-    """Which tags the LLM may decide, and what can be promised about each.
+) -> Compared:
+    """Which tags the LLM may decide, what can be promised about each, and what asking it costs and wins.
 
     Args:
         labels: gold by conversation.
         views: the student's, of train and calibration gold, each without having seen it. Whom to trust is measured
             on calibration gold; a promise about the student rests on all, one about both on what the LLM answered.
         verdicts: the LLM's answers by content; only calibration gold is asked.
+        band: between what probabilities the student is unsure, by the settings.
         given_up: why not all of it was asked (`given_up_on`).
     """
     gold, student, llm, answered = _side_by_side(labels, views, verdicts, tag_ids)
     probabilities = np.array([row["probabilities"] for row in views]).reshape(gold.shape)
     held = np.array([row["split"] == "calibration" for row in views], bool)
     trust = llm_trust(tag_ids, gold[held], student[held], llm[held], answered[held], given_up=given_up)
-    return trust, promises(tag_ids, Evidence(probabilities, gold, llm, answered), target)
+    promised = promises(tag_ids, Evidence(probabilities, gold, llm, answered), target)
+    tried = Tried(gold[held], probabilities[held], student[held], llm[held], answered[held])
+    decides = np.array([entry.llm_decides for entry in trust], bool)
+    return Compared(trust, promised, cost_curve(tried, promised, target, band, decides=decides))
 
 
 def given_up_on(

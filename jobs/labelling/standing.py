@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from jobs.cascade import Bands
+from jobs.cost_curve import Band
 from jobs.guarantee import Promise
 from jobs.settings import LabelSettings
 from jobs.storage import Tables
@@ -22,7 +23,8 @@ class Standing:
 
 def standing(tables: Tables, ds: str, tag_ids: Sequence[str], label: LabelSettings) -> Standing:
     """As the newest night up to `ds` left it. Where there is none, every tag may go to the LLM."""
-    plain = Bands.plain(len(tag_ids), label.unsure_low, label.unsure_high)
+    band = _band(tables, ds, label)
+    plain = Bands.plain(len(tag_ids), *band)
     trust = tables.read_all("llm_trust", until=ds).collect()
     if not trust:
         return Standing(frozenset(tag_ids), plain, None)
@@ -36,5 +38,14 @@ def standing(tables: Tables, ds: str, tag_ids: Sequence[str], label: LabelSettin
     names = [field.name for field in fields(Promise)]
     promises = [Promise(**{name: found[tag_id][name] for name in names}) for tag_id in tag_ids]
     decides |= {promise.tag_id for promise in promises if promise.promised == "cascade"}
-    bands = Bands.of(promises, label.unsure_low, label.unsure_high)
-    return Standing(frozenset(decides & set(tag_ids)), bands, newest)
+    return Standing(frozenset(decides & set(tag_ids)), Bands.of(promises, *band), newest)
+
+
+def _band(tables: Tables, ds: str, label: LabelSettings) -> Band:
+    """Where the student is unsure of what is not promised: by the settings, or as the newest night chose it."""
+    configured = (label.unsure_low, label.unsure_high)
+    if label.band == "fixed":
+        return configured
+    rows = [row for row in tables.read_all("band_costs", until=ds).collect() if row["chosen"]]
+    newest = max(rows, key=lambda row: str(row["ds"]), default=None)
+    return configured if newest is None else (newest["low"], newest["high"])

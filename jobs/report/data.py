@@ -8,6 +8,7 @@ from dataclasses import fields
 from pyspark.sql import functions as F
 
 from jobs.cascade import TagTrust
+from jobs.cost_curve import CostPoint
 from jobs.guarantee import Promise
 from jobs.labelling.decide import CANNOT_TELL, NONE
 from jobs.report.night import MICRO, Flow, Night, Provenance, Score, TagUse
@@ -24,7 +25,8 @@ def collect_night(tables: Tables, ds: str) -> Night:
     uses, provenance = _labels(tables, ds)
     scores, trend = _scores(tables, ds)
     trust, promises = _trust(tables, ds), _promises(tables, ds)
-    return Night(ds, _flow(tables, ds), uses, provenance, scores, trend, trust, promises, _gold(tables, ds))
+    costs, gold = _costs(tables, ds), _gold(tables, ds)
+    return Night(ds, _flow(tables, ds), uses, provenance, scores, trend, trust, promises, costs, gold)
 
 
 def _flow(tables: Tables, ds: str) -> Flow:
@@ -129,6 +131,13 @@ def _promises(tables: Tables, ds: str) -> dict[str, Promise]:
     names = [field.name for field in fields(Promise)]
     rows = tables.read("tag_promises", ds).collect()
     return {row["tag_id"]: Promise(**{name: row[name] for name in names}) for row in rows}
+
+
+def _costs(tables: Tables, ds: str) -> tuple[CostPoint, ...]:
+    names = [field.name for field in fields(CostPoint)]
+    # Nights where the LLM decided nothing have no rows.
+    rows = tables.read_all("band_costs", until=ds).where(F.col("ds") == ds).orderBy("low", F.desc("high")).collect()
+    return tuple(CostPoint(**{name: row[name] for name in names}) for row in rows)
 
 
 def _gold(tables: Tables, ds: str) -> dict[str, int]:

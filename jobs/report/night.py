@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs.cascade import TagTrust
+from jobs.cost_curve import CostPoint
 from jobs.guarantee import Promise
 
 MICRO = "micro"
@@ -106,7 +107,7 @@ class Provenance:
 @dataclass(frozen=True, slots=True)
 class Night:
     """One night: the flow, tags given, scores, micro scores of all nights, who may decide what, what is promised,
-    the gold's size."""
+    what asking the LLM costs and wins, the gold's size."""
 
     ds: str
     flow: Flow
@@ -116,6 +117,7 @@ class Night:
     trend: tuple[Score, ...]
     trust: Mapping[str, TagTrust]
     promises: Mapping[str, Promise]
+    costs: tuple[CostPoint, ...]
     gold: Mapping[str, int]
 
     def score(self, labeller: str, split: str, tag_id: str) -> Score | None:

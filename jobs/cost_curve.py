@@ -1,0 +1,148 @@
+"""What asking the LLM costs and wins: the cascade on calibration gold, for wider and narrower bands of doubt.
+
+`label.unsure_low` and `label.unsure_high` say where the student is unsure. A narrow band asks little and leaves the
+student's mistakes where it was sure; a wide one asks nearly everything and labels as well as the LLM. Calibration gold,
+which the LLM has answered anyway when it was tried, shows the whole trade before a night is paid, and proves of some
+bands that they meet the target over all tags together. That takes far less gold than a promise about every single tag
+(`jobs/guarantee.py`), and says less.
+
+How it is kept honest. Whom the LLM may decide is learned from other conversations than the one that is looked at
+(cross-fitting, `FOLDS` parts). Tags of one conversation go wrong together, so a lower bound is the lower of two:
+Clopper and Pearson's, as if labels were independent, and that of a ratio of sums over conversations (Cochran 1977,
+"Sampling techniques", section 6; Student's t), which does not see the error that has not been made yet. Bands are
+tested in sequences fixed beforehand, each narrower than the one before, until the first that is not proven; the
+sequences share the error probability (see `jobs/guarantee.py`). What is taken for granted is written there, too, and
+one thing more: thresholds of promised tags were proven on this same gold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student_t
+
+from jobs.cascade import Bands, BoolArray, FloatArray, trust_of_others
+from jobs.guarantee import Promise, Target, lower_bound
+from jobs.metrics import figures
+
+Band = tuple[float, float]
+
+FOLDS = 5
+LOWS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+GRID: tuple[Band, ...] = tuple((low, 1 - low) for low in LOWS)
+"""Bands that are tried, the widest first; with the last one nobody is asked."""
+STARTS = (0, 4)
+"""Where in the grid a sequence starts: a wide band is the surest with an LLM that is better where the student is sure,
+a narrower one with an LLM that is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostPoint:
+    """The cascade on `conversations`, unsure strictly between `low` and `high`: `asked` of them go to the LLM.
+
+    Precision, recall, F1: micro, all tags together; `_low`: lower bounds, at the level that the band was tested at.
+    `proven`: both bounds reach the target, and so do those of all bands before it in its sequence. `chosen`: it is the
+    band that is labelled with.
+    """
+
+    low: float
+    high: float
+    conversations: int
+    asked: int
+    precision: float
+    recall: float
+    f1: float
+    precision_low: float
+    recall_low: float
+    proven: bool
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Calibration gold with both labellers' decisions: n conversations x t tags; `answered` (n,) by the LLM, usably.
+
+    The student has not seen these conversations.
+    """
+
+    gold: BoolArray
+    probabilities: FloatArray
+    student: BoolArray
+    llm: BoolArray
+    answered: BoolArray
+
+
+def ratio_lower_bound(right: npt.NDArray[np.int64], of: npt.NDArray[np.int64], level: float) -> float:
+    """Lower bound of sum(right) / sum(of) over n conversations, wrong with probability `level`: see the module."""
+    hits, trials, n = int(right.sum()), int(of.sum()), len(right)
+    if not hits or n < 2:
+        return 0.0
+    rate = hits / trials
+    spread = float(np.sqrt(n / (n - 1) * np.square(right - rate * of).sum())) / trials
+    by_conversation = rate - float(student_t.ppf(1 - level, n - 1)) * spread
+    return max(0.0, min(lower_bound(hits, trials, level), by_conversation))
+
+
+def cost_curve(
+    tried: Tried, promised: Sequence[Promise], target: Target, configured: Band, *, decides: BoolArray
+) -> tuple[CostPoint, ...]:
+    """One point for each band of `GRID` and for the one of the settings, the widest first; nothing where no tag is the
+    LLM's.
+
+    Args:
+        tried: n conversations, t tags; those that the LLM did not answer are left out.
+        promised: of t tags; promised ones keep the thresholds that were proven, whatever the band.
+        target: precision and recall over all tags together, and the confidence of `proven`.
+        configured: low and high end of the settings' band; it is a sequence of its own.
+        decides: (t,), the tags that the LLM decides tonight.
+    """
+    some = tried.answered
+    if not decides.any() or some.sum() < FOLDS:
+        return ()
+    by_gold = trust_of_others(tried.gold[some], tried.student[some], tried.llm[some], folds=FOLDS)
+    trusted = by_gold | np.array([promise.promised == "cascade" for promise in promised], np.bool_)
+    sequences = [GRID[start:] for start in STARTS] + [(configured,)]
+    level = (1 - target.confidence) / len(sequences)
+
+    def point(band: Band) -> CostPoint:
+        bands = Bands.of(promised, *band)
+        asked = bands.unsure(tried.probabilities[some]) & trusted
+        sure = bands.decided(tried.probabilities[some], tried.student[some])
+        return _point(band, tried.gold[some], np.where(asked, tried.llm[some], sure), asked, level)
+
+    found = {band: point(band) for band in (*GRID, configured)}
+    proven: set[Band] = set()
+    for sequence in sequences:
+        for band in sequence:
+            if found[band].precision_low < target.precision or found[band].recall_low < target.recall:
+                break
+            proven.add(band)
+    widest_first = sorted(found, key=lambda band: (band[0] - band[1], band))
+    return tuple(replace(found[band], proven=band in proven) for band in widest_first)
+
+
+def _point(band: Band, gold: BoolArray, decided: BoolArray, asked: BoolArray, level: float) -> CostPoint:
+    right, said, support = (part.sum(axis=1) for part in (gold & decided, decided, gold))
+    micro = figures(float(right.sum()), float(said.sum()), float(support.sum()))
+    bounds = ratio_lower_bound(right, said, level), ratio_lower_bound(right, support, level)
+    asked_about = int(asked.any(axis=1).sum())
+    return CostPoint(*band, len(gold), asked_about, micro.precision, micro.recall, micro.f1, *bounds, proven=False)
+
+
+def cheapest(points: Sequence[CostPoint]) -> CostPoint | None:
+    """The proven band that asks least, of equals the widest; None where none is proven."""
+    return min((point for point in points if point.proven), key=lambda point: point.asked, default=None)
+
+
+def choose_band(
+    points: Sequence[CostPoint], configured: Band, choice: Literal["fixed", "proven"]
+) -> tuple[Band, tuple[CostPoint, ...]]:
+    """The band to label with, and the points with that one marked: the band of the settings, or with `proven` the
+    cheapest proven one where there is one."""
+    best = cheapest(points) if choice == "proven" else None
+    band = configured if best is None else (best.low, best.high)
+    return band, tuple(replace(point, chosen=(point.low, point.high) == band) for point in points)
