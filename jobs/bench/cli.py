@@ -70,6 +70,21 @@ def student(train: Train, test: Test) -> None:
 
 
 @app.command()
+def band(
+    chats: Annotated[Path, typer.Option("--input", help="Labelled conversations (JSON Lines).")],
+    wrong: Annotated[list[float], typer.Option(help="Share of the simulated LLM's answers that are wrong.")],
+    calibration: Annotated[list[int], typer.Option(help="Conversations of calibration gold.", min=10)],
+    draws: Annotated[int, typer.Option(help="How often calibration gold is drawn.", min=1)] = 200,
+) -> None:
+    """Does `label.band: proven` keep its word, and what does it ask? A real student, a simulated LLM."""
+    from jobs.bench.band import band_table, bench_band
+
+    found = [redact_conversation(chat) for chat in read_conversations(chats)]
+    rows, path = bench_band(load_settings(), found, wrong, calibration, draws)
+    Console().print(band_table(rows), f"written to {path}")
+
+
+@app.command()
 def night(
     conversations: Annotated[int, typer.Option(help="How many are generated.", min=10)] = 10_000,
     embeddings: Annotated[bool, typer.Option(help="A student with sentence embeddings.")] = False,
