@@ -183,6 +183,11 @@ def trust_of_others(gold: BoolArray, student: BoolArray, llm: BoolArray, *, fold
     return trusted
 
 
+def whole_conversations(asked: BoolArray, tags: BoolArray) -> BoolArray:
+    """(n, t): `asked`, and `tags` ((t,) or (n, t)) in the conversations where anything is asked."""
+    return asked | (asked.any(axis=1, keepdims=True) & tags)
+
+
 def combine(student: BoolArray, llm: BoolArray, answered: BoolArray, asked: BoolArray, decides: BoolArray) -> BoolArray:
     """Final decisions, n x t: the LLM's where the student was unsure (`asked`), answered, and may decide the tag."""
     take = asked & decides[np.newaxis, :] & answered[:, np.newaxis]

@@ -6,6 +6,10 @@ which the LLM has answered anyway when it was tried, shows the whole trade befor
 bands that they meet the target over all tags together. That takes far less gold than a promise about every single tag
 (`jobs/guarantee.py`), and says less.
 
+One answer holds the LLM's word on every tag. So where it is asked about a conversation at all, it can as well decide
+the tags that the student is sure of. Calibration gold says whether that makes fewer errors (`CostPoint.whole`); it
+costs no request.
+
 How it is kept honest. Whom the LLM may decide is learned from other conversations than the one that is looked at
 (cross-fitting, `FOLDS` parts). Tags of one conversation go wrong together, so a lower bound is the lower of two:
 Clopper and Pearson's, as if labels were independent, and that of a ratio of sums over conversations (Cochran 1977,
@@ -17,7 +21,7 @@ one thing more: thresholds of promised tags were proven on this same gold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -25,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student_t
 
-from jobs.cascade import Bands, BoolArray, FloatArray, trust_of_others
+from jobs.cascade import Bands, BoolArray, FloatArray, trust_of_others, whole_conversations
 from jobs.guarantee import Promise, Target, lower_bound
 from jobs.metrics import figures
 
@@ -46,7 +50,7 @@ class CostPoint:
 
     Precision, recall, F1: micro, all tags together; `_low`: lower bounds, at the level that the band was tested at.
     `proven`: both bounds reach the target, and so do those of all bands before it in its sequence. `chosen`: it is the
-    band that is labelled with.
+    band that is labelled with. `whole`: in the conversations asked about the LLM decides all its tags.
     """
 
     low: float
@@ -58,15 +62,16 @@ class CostPoint:
     f1: float
     precision_low: float
     recall_low: float
-    proven: bool
+    whole: bool
+    proven: bool = False
     chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """Calibration gold with both labellers' decisions: n conversations x t tags; `answered` (n,) by the LLM, usably.
+    """Calibration gold with both labellers' decisions: n conversations x t tags; the student has not seen them.
 
-    The student has not seen these conversations.
+    `answered` (n,) by the LLM, usably; `told` (n,): and it did not say that it cannot tell.
     """
 
     gold: BoolArray
@@ -74,6 +79,18 @@ class Tried:
     student: BoolArray
     llm: BoolArray
     answered: BoolArray
+    told: BoolArray
+
+    def at(self, rows: BoolArray | npt.NDArray[np.int64]) -> Tried:
+        """Some of the conversations, by a mask or their places."""
+        return Tried(
+            self.gold[rows],
+            self.probabilities[rows],
+            self.student[rows],
+            self.llm[rows],
+            self.answered[rows],
+            self.told[rows],
+        )
 
 
 def ratio_lower_bound(right: npt.NDArray[np.int64], of: npt.NDArray[np.int64], level: float) -> float:
@@ -100,21 +117,27 @@ def cost_curve(
         configured: low and high end of the settings' band; it is a sequence of its own.
         decides: (t,), the tags that the LLM decides tonight.
     """
-    some = tried.answered
-    if not decides.any() or some.sum() < FOLDS:
+    if not decides.any() or tried.answered.sum() < FOLDS:
         return ()
-    by_gold = trust_of_others(tried.gold[some], tried.student[some], tried.llm[some], folds=FOLDS)
-    trusted = by_gold | np.array([promise.promised == "cascade" for promise in promised], np.bool_)
+    seen = tried.at(tried.answered)
+    kept = np.array([promise.promised != "none" for promise in promised], np.bool_)
+    trusted = trust_of_others(seen.gold, seen.student, seen.llm, folds=FOLDS)
+    trusted |= np.array([promise.promised == "cascade" for promise in promised], np.bool_)
     sequences = [GRID[start:] for start in STARTS] + [(configured,)]
     level = (1 - target.confidence) / len(sequences)
 
-    def point(band: Band) -> CostPoint:
+    def outcome(band: Band, whole: bool) -> tuple[BoolArray, BoolArray]:
         bands = Bands.of(promised, *band)
-        asked = bands.unsure(tried.probabilities[some]) & trusted
-        sure = bands.decided(tried.probabilities[some], tried.student[some])
-        return _point(band, tried.gold[some], np.where(asked, tried.llm[some], sure), asked, level)
+        asked = bands.unsure(seen.probabilities) & trusted
+        if whole:
+            asked = whole_conversations(asked, trusted & ~kept & seen.told[:, np.newaxis])
+        return asked, np.where(asked, seen.llm, bands.decided(seen.probabilities, seen.student))
 
-    found = {band: point(band) for band in (*GRID, configured)}
+    errors = [int((outcome(configured, whole)[1] != seen.gold).sum()) for whole in (False, True)]
+    whole = errors[True] < errors[False]
+    found = {
+        band: _point(band, seen.gold, *outcome(band, whole), whole=whole, level=level) for band in (*GRID, configured)
+    }
     proven: set[Band] = set()
     for sequence in sequences:
         for band in sequence:
@@ -125,12 +148,14 @@ def cost_curve(
     return tuple(replace(found[band], proven=band in proven) for band in widest_first)
 
 
-def _point(band: Band, gold: BoolArray, decided: BoolArray, asked: BoolArray, level: float) -> CostPoint:
+def _point(
+    band: Band, gold: BoolArray, asked: BoolArray, decided: BoolArray, *, whole: bool, level: float
+) -> CostPoint:
     right, said, support = (part.sum(axis=1) for part in (gold & decided, decided, gold))
     micro = figures(float(right.sum()), float(said.sum()), float(support.sum()))
     bounds = ratio_lower_bound(right, said, level), ratio_lower_bound(right, support, level)
     asked_about = int(asked.any(axis=1).sum())
-    return CostPoint(*band, len(gold), asked_about, micro.precision, micro.recall, micro.f1, *bounds, proven=False)
+    return CostPoint(*band, len(gold), asked_about, micro.precision, micro.recall, micro.f1, *bounds, whole)
 
 
 def cheapest(points: Sequence[CostPoint]) -> CostPoint | None:
@@ -138,11 +163,24 @@ def cheapest(points: Sequence[CostPoint]) -> CostPoint | None:
     return min((point for point in points if point.proven), key=lambda point: point.asked, default=None)
 
 
-def choose_band(
-    points: Sequence[CostPoint], configured: Band, choice: Literal["fixed", "proven"]
-) -> tuple[Band, tuple[CostPoint, ...]]:
-    """The band to label with, and the points with that one marked: the band of the settings, or with `proven` the
-    cheapest proven one where there is one."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How the night is labelled: the band, whether whole conversations are the LLM's, and all points, one marked."""
+
+    band: Band
+    whole: bool
+    points: tuple[CostPoint, ...]
+
+    def whole_tags(self, promised: Sequence[Promise], decides: Collection[str]) -> frozenset[str]:
+        """The LLM's tags that it decides in whole conversations: promised ones keep to their thresholds."""
+        if not self.whole:
+            return frozenset()
+        return frozenset(promise.tag_id for promise in promised if promise.promised == "none") & frozenset(decides)
+
+
+def choose_band(points: Sequence[CostPoint], configured: Band, choice: Literal["fixed", "proven"]) -> Choice:
+    """The band of the settings, or with `proven` the cheapest proven one where there is one."""
     best = cheapest(points) if choice == "proven" else None
     band = configured if best is None else (best.low, best.high)
-    return band, tuple(replace(point, chosen=(point.low, point.high) == band) for point in points)
+    marked = tuple(replace(point, chosen=(point.low, point.high) == band) for point in points)
+    return Choice(band, any(point.whole for point in points), marked)

@@ -29,7 +29,7 @@ from jobs.labelling.gold_pass import (
     verdicts_by_content,
 )
 from jobs.labelling.llm_pass import Asked, LlmPass, Say
-from jobs.labelling.questions import all_questions, unsure_questions
+from jobs.labelling.questions import all_questions, unsure_questions, with_whole
 from jobs.labelling.student_pass import student_views
 from jobs.labelling.trial import try_llm
 from jobs.labelling.usage import Spent
@@ -132,13 +132,14 @@ class _Night:
         if not label.llm:
             decides = frozenset()
         self.rules = replace(self.rules, llm_tags=decides, llm_precision={t.tag_id: t.llm_precision for t in trust})
-        chosen, costs = choose_band(found.costs, band, label.band)
-        self.bands = Bands.of(promised, *chosen)
+        choice = choose_band(found.costs if label.llm else (), band, label.band)
+        self.bands = Bands.of(promised, *choice.band)
+        self.rules = replace(self.rules, whole=choice.whole_tags(promised, decides))
         self.say(f"promised: {sum(p.promised != 'none' for p in promised)} of {len(promised)} tags")
         self.write("llm_trust", [asdict(t) for t in trust])
         self.write("tag_promises", [asdict(p) for p in promised])
-        self.write("band_costs", [asdict(c) for c in costs])
-        self._say_band(costs)
+        self.write("band_costs", [asdict(c) for c in choice.points])
+        self._say_band(choice.points)
 
     def _say_band(self, costs: Sequence[CostPoint]) -> None:
         for point in (c for c in costs if c.chosen):
@@ -146,6 +147,7 @@ class _Night:
                 f"unsure from {point.low:g} to {point.high:g}: {point.asked} of {point.conversations} conversations of "
                 f"calibration gold are asked about; over all tags precision at least {point.precision_low:.3f}, recall "
                 f"at least {point.recall_low:.3f}: target {'proven' if point.proven else 'not proven'}"
+                + ("; the LLM decides all its tags of these conversations" if point.whole else "")
             )
 
     def ask(self, questions: DataFrame, texts: DataFrame, what: str) -> Asked:
@@ -209,10 +211,11 @@ def label(tables: Tables, settings: Settings, ds: str, say: Say = print) -> Labe
     try:
         count = todo.count()
         say(f"student: {count} conversations")
-        questions = night.llm.questions(unsure_questions(views, night.rules.tag_ids, night.rules.llm_tags), todo)
+        unsure = unsure_questions(views, night.rules.tag_ids, night.rules.llm_tags)
         if night.rules.llm_tags:
-            night.ask(questions, todo, "night")
-        concluded = conclude(todo, views, night.llm.answers(questions), night.rules).persist(StorageLevel.DISK_ONLY)
+            night.ask(night.llm.questions(unsure, todo), todo, "night")
+        answers = night.llm.answers(night.llm.questions(with_whole(unsure, night.rules.whole), todo))
+        concluded = conclude(todo, views, answers, night.rules).persist(StorageLevel.DISK_ONLY)
         tables.write("labels", night.labels(concluded), ds)
         tables.write("label_outcomes", concluded, ds)
         totals = {row["status"]: row for row in concluded.groupBy("status").agg(F.count("*").alias("n")).collect()}

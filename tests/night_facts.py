@@ -143,7 +143,7 @@ class Facts:
         return [
             {"low": low, "high": 1 - low, "conversations": 60, "asked": asked, "proven": bound >= 0.9}
             | {"precision": figure, "recall": figure - 0.01, "f1": figure, "chosen": low == 0.2}
-            | {"precision_low": bound, "recall_low": bound}
+            | {"precision_low": bound, "recall_low": bound, "whole": True}
             for low, asked, figure, bound in shapes
         ]
 

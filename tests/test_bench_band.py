@@ -28,7 +28,7 @@ def population(n: int, wrong: float) -> Tried:
     mistaken = np.repeat(generator.random((n, TAGS // 2)), 2, axis=1) < doubt
     probabilities = np.where(gold ^ mistaken, 1 - doubt, doubt)
     llm = simulated_llm(gold, probabilities, wrong, 3)
-    return Tried(gold, probabilities, probabilities >= 0.5, llm, np.ones(n, np.bool_))
+    return Tried(gold, probabilities, probabilities >= 0.5, llm, *(np.ones(n, np.bool_),) * 2)
 
 
 def test_the_simulated_llm_errs_as_often_as_it_is_told() -> None:

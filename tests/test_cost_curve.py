@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.cascade import trust_of_others
-from jobs.cost_curve import GRID, LOWS, CostPoint, Tried, cheapest, choose_band, cost_curve, ratio_lower_bound
+from jobs.cost_curve import GRID, LOWS, Choice, CostPoint, Tried, cheapest, choose_band, cost_curve, ratio_lower_bound
 from jobs.evaluation.table import costs_table
 from jobs.guarantee import Promise, Target, lower_bound
 
@@ -35,7 +35,7 @@ def tried(n: int = 100, *, llm_wrong: float = 0.0) -> Tried:
     rows = np.random.default_rng(3).permutation(np.array(hundred * (n // 100) + hundred[: n % 100]))
     gold = rows[:, :1].astype(np.bool_)
     llm = gold ^ (np.random.default_rng(1).random(gold.shape) < llm_wrong)
-    return Tried(gold, rows[:, 1:2], rows[:, 2:].astype(np.bool_), llm, np.ones(n, np.bool_))
+    return Tried(gold, rows[:, 1:2], rows[:, 2:].astype(np.bool_), llm, *(np.ones(n, np.bool_),) * 2)
 
 
 def curve(seen: Tried, band: tuple[float, float] = FIXED, target: Target = TARGET) -> list[CostPoint]:
@@ -64,9 +64,7 @@ def test_a_band_after_one_that_is_not_proven_is_not_tried() -> None:
     seen = tried(1_000)
     sure = (seen.probabilities < 0.05) | (seen.probabilities > 0.95)
     fools = np.random.default_rng(2).random(sure.shape) < 0.11
-    worse = Tried(
-        seen.gold, seen.probabilities, seen.student, np.where(sure & fools, ~seen.gold, seen.gold), seen.answered
-    )
+    worse = replace(seen, llm=seen.gold ^ (sure & fools))
     found = curve(worse)
     assert [point.proven for point in found] == [False] * 4 + [True] * 3 + [False]
     assert found[2].precision_low > TARGET.precision  # would be proven, but the widest band is not
@@ -90,17 +88,50 @@ def test_whom_to_trust_is_learned_from_other_conversations() -> None:
 def test_the_settings_band_is_a_point_of_its_own() -> None:
     found = curve(tried(), band=(0.4, 0.95))
     assert [(point.low, point.high) for point in found if (point.low, point.high) not in GRID] == [(0.4, 0.95)]
-    band, marked = choose_band(found, (0.4, 0.95), "fixed")
-    assert band == (0.4, 0.95) == next((point.low, point.high) for point in marked if point.chosen)
+    choice = choose_band(found, (0.4, 0.95), "fixed")
+    assert choice.band == (0.4, 0.95) == next((point.low, point.high) for point in choice.points if point.chosen)
 
 
 def test_proven_takes_the_cheapest_and_falls_back_to_the_settings() -> None:
-    band, marked = choose_band(curve(tried()), FIXED, "proven")
-    assert band == (0.02, 0.98) and sum(point.chosen for point in marked) == 1
+    choice = choose_band(curve(tried()), FIXED, "proven")
+    assert choice.band == (0.02, 0.98) and sum(point.chosen for point in choice.points) == 1
     few = replace(tried(), answered=np.arange(100) < 20)
-    band, marked = choose_band(curve(few), FIXED, "proven")
-    assert band == FIXED and not any(point.proven for point in marked)
-    assert choose_band((), FIXED, "proven") == (FIXED, ())
+    choice = choose_band(curve(few), FIXED, "proven")
+    assert choice.band == FIXED and not any(point.proven for point in choice.points)
+    assert choose_band((), FIXED, "proven") == Choice(FIXED, False, ())
+
+
+def second_tag(seen: Tried, *, student: bool, llm: bool) -> Tried:
+    """The same with a tag that is nowhere, of which the student is sure; where it is unsure of the first, each of both
+    labellers is wrong about it (True) or not."""
+    unsure = (seen.probabilities > 0.2) & (seen.probabilities < 0.8)
+    said = unsure & student
+    return replace(
+        seen,
+        gold=np.hstack([seen.gold, np.zeros_like(seen.gold)]),
+        probabilities=np.hstack([seen.probabilities, np.where(said, 0.9, 0.1)]),
+        student=np.hstack([seen.student, said]),
+        llm=np.hstack([seen.llm, unsure & llm]),
+    )
+
+
+@pytest.mark.parametrize(("student", "llm"), [(True, False), (False, False), (False, True)])
+def test_an_answer_counts_for_the_whole_conversation_where_that_makes_fewer_errors(student: bool, llm: bool) -> None:
+    seen, promises = second_tag(tried(), student=student, llm=llm), [NOTHING, replace(NOTHING, tag_id="b")]
+    points = cost_curve(seen, promises, TARGET, FIXED, decides=np.array([True, True]))
+    assert {point.whole for point in points} == {student}
+    (fixed,) = (point for point in points if point.low == FIXED[0])
+    assert fixed.asked == 14 and fixed.f1 == pytest.approx(0.94)  # asks no more, and 14 more errors would show
+    choice = choose_band(points, FIXED, "fixed")
+    assert choice.whole_tags(promises, ["a", "b"]) == (frozenset("ab") if student else frozenset())
+    promised = [NOTHING, replace(promises[1], promised="student", accept_at=0.5, reject_at=0.5)]
+    assert choice.whole_tags(promised, ["a", "b"]) <= {"a"} and choice.whole_tags(promises, ["b"]) <= {"b"}
+
+
+def test_an_answer_that_cannot_tell_counts_for_no_whole_conversation() -> None:
+    seen, promises = second_tag(tried(), student=True, llm=False), [NOTHING, replace(NOTHING, tag_id="b")]
+    silent = replace(seen, told=np.zeros(100, np.bool_))
+    assert not any(point.whole for point in cost_curve(silent, promises, TARGET, FIXED, decides=np.array([True] * 2)))
 
 
 def test_a_promised_tag_keeps_its_thresholds() -> None:
@@ -132,6 +163,6 @@ def test_a_lower_bound_knows_that_tags_go_wrong_together() -> None:
 
 
 def test_the_table_names_the_settings() -> None:
-    points = choose_band(curve(tried()), FIXED, "fixed")[1]
+    points = choose_band(curve(tried()), FIXED, "fixed").points
     table = costs_table({"costs": [{name: getattr(point, name) for name in point.__slots__} for point in points]})
     assert table.row_count == len(LOWS) and "label.unsure_low" in str(table.title)

@@ -48,3 +48,22 @@ def test_cannot_tell_is_an_answer() -> None:
 def test_nothing_said_is_none_by_the_student() -> None:
     decision = decide(view([0.2, 0.1, 0.1], [False] * 3), TURNS, frozenset(TAGS), {})
     assert [(r["tag_id"], r["labeller"], r["confidence"]) for r in decision.rows] == [("none", "student", 0.8)]
+
+
+def test_an_answer_counts_for_the_whole_conversation_but_nothing_waits_for_it() -> None:
+    """The student is unsure of the first tag alone, sure of the second and against the third."""
+    half, every = view([0.6, 0.9, 0.1], [True, False, False]), frozenset(TAGS)
+    seen = {"maturity": Answer("absent", 0.9), "redemption": Answer("absent", 0.9), "complaint": Answer("present", 0.7)}
+    decision = decide(half, TURNS, every, seen, whole=every)
+    assert [(r["tag_id"], r["labeller"]) for r in decision.rows] == [("complaint", "llm")]
+    decision = decide(half, TURNS, every, seen)
+    assert [(r["tag_id"], r["labeller"]) for r in decision.rows] == [("redemption", "student")]
+    # Without an answer the conversation waits for the first tag; what the student is sure of is said meanwhile.
+    decision = decide(half, TURNS, every, {}, whole=every)
+    assert (decision.tags, decision.waiting) == (["redemption"], ["maturity"])
+    # An LLM that cannot tell takes nothing away from a sure student.
+    decision = decide(half, TURNS, every, {tag: Answer("cannot_tell", 0.5) for tag in TAGS}, whole=every)
+    assert [(r["tag_id"], r["labeller"]) for r in decision.rows] == [("redemption", "student"), ("cannot_tell", "llm")]
+    # Not asked about this conversation: an old answer does not count.
+    sure = view([0.1, 0.9, 0.1], [False] * 3)
+    assert decide(sure, TURNS, every, seen, whole=every).tags == ["redemption"]

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from jobs.conversation import Conversation, Turn
+from jobs.cost_curve import Choice
 from jobs.errors import GateError
 from jobs.gold import gold
+from jobs.ingest import ingest
 from jobs.label import LabelResult, label
 from jobs.labelling.standing import standing
 from jobs.labelling.usage import spent_on, usage_metrics
@@ -20,20 +23,25 @@ from jobs.planning.table import plan_table
 from jobs.score import score
 from jobs.settings import Settings
 from jobs.storage import Tables
+from jobs.student.model import Student
+from jobs.students import student_of_night
 from jobs.taxonomies.review import Reviewer, approve
 from jobs.train import train
-from tests.fake_llm import FakeLlm, Reply, Script, reply_status, reply_whitespace
+from tests.fake_llm import FakeLlm, Reply, Script, reply_json, reply_status, reply_whitespace
 from tests.small_night import (
     FOURTH,
+    KNOWN,
     SECOND,
     TAXONOMY,
     THIRD,
     answer_files,
     at,
+    chat,
     in_waves,
     oracle,
     outcomes,
     prepare,
+    put,
     run,
 )
 
@@ -131,6 +139,38 @@ def test_the_cheapest_proven_band_is_chosen_kept_and_planned_with(tables: Tables
     found = standing(tables, SECOND, ("maturity", "redemption"), label)
     assert found.bands.low == (chosen["low"],) * 2 and found.bands.high == (chosen["high"],) * 2
     assert standing(tables, SECOND, ("maturity", "redemption"), night.label).bands.low == (label.unsure_low,) * 2
+
+
+def test_an_answer_counts_for_what_the_student_is_sure_of_at_no_request(
+    tables: Tables, night: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The student is sure of redemption and unsure of maturity; the LLM sees maturity alone."""
+    said = chat("both", f"{KNOWN['redemption']} 满期", THIRD)
+    put(night, THIRD, [said])
+    ingest(tables, night, THIRD)
+    prepare(tables, night, THIRD)
+    turns = tuple(Turn(turn["speaker"], turn["text"]) for turn in said["turns"])
+    student = Student.load(student_of_night(night, THIRD)[1])
+    maturity, redemption = student.predict([Conversation("both", turns)]).probabilities[0].tolist()
+    assert redemption > maturity + 0.1
+    band = (maturity - 0.01, maturity + 0.05)
+
+    def only_maturity(body: dict[str, Any]) -> Reply:
+        text = body["messages"][-1]["content"]
+        if KNOWN["redemption"] in text and "满期" in text:
+            return reply_json({"tags": [{"tag": "maturity", "turns": [0], "quote": "满期"}], "cannot_tell": False})
+        return oracle(body)
+
+    found, paid = [], []
+    with FakeLlm(only_maturity) as fake:
+        for whole in (False, True):
+            monkeypatch.setattr("jobs.label.choose_band", lambda *_, whole=whole: Choice(band, whole, ()))
+            run(tables, night, THIRD, fake.base_url)
+            rows = tables.read("labels", THIRD).where("conversation_id = 'both'").collect()
+            found.append({(row["tag_id"], row["labeller"]) for row in rows})
+            paid.append(len(fake.requests))
+    assert found == [{("maturity", "llm"), ("redemption", "student")}, {("maturity", "llm")}]
+    assert paid[0] == paid[1]
 
 
 def test_switched_off_the_llm_is_not_asked_and_nothing_waits_for_it(tables: Tables, night: Settings) -> None:

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from rich.table import Table
 
 from jobs.bench.measure import save_figures
-from jobs.cascade import Bands, BoolArray, FloatArray, combine, llm_trust
+from jobs.cascade import Bands, BoolArray, FloatArray, combine, llm_trust, whole_conversations
 from jobs.conversation import Conversation
-from jobs.cost_curve import Band, Tried, cheapest, cost_curve
+from jobs.cost_curve import Band, Choice, Tried, choose_band, cost_curve
 from jobs.errors import InputError
 from jobs.evaluation.progress import Bars
 from jobs.guarantee import Evidence, Target, promises
@@ -34,17 +34,18 @@ from jobs.students import embedder_of
 class Outcome:
     """One draw: whether a band was proven, and what it comes to on the conversations that were not drawn.
 
-    `asked`: share of them that go to the LLM, `fixed_asked`: the same with the settings' band.
+    `whole`: whether the LLM decides all its tags there. `asked`: share of them that go to the LLM; `fixed_`: the same
+    with the settings' band.
     """
 
     proven: bool
-    low: float
+    whole: bool
     asked: float
     precision: float
     recall: float
+    f1: float
     fixed_asked: float
     fixed_f1: float
-    f1: float
 
 
 def simulated_llm(gold: BoolArray, probabilities: FloatArray, wrong: float, seed: int) -> BoolArray:
@@ -60,27 +61,31 @@ def simulated_llm(gold: BoolArray, probabilities: FloatArray, wrong: float, seed
 def draw(seen: Tried, rows: npt.NDArray[np.int64], target: Target, configured: Band) -> Outcome:
     """Choose on calibration gold `rows`, measure on all other conversations."""
     names = [str(i) for i in range(seen.gold.shape[1])]
-    some = Tried(seen.gold[rows], seen.probabilities[rows], seen.student[rows], seen.llm[rows], seen.answered[rows])
+    some = seen.at(rows)
     trust = llm_trust(names, some.gold, some.student, some.llm, some.answered)
     promised = promises(names, Evidence(some.probabilities, some.gold, some.llm, some.answered), target)
     decides = np.array([entry.llm_decides for entry in trust], np.bool_)
-    best = cheapest(cost_curve(some, promised, target, configured, decides=decides))
+    points = cost_curve(some, promised, target, configured, decides=decides)
+    fixed, proven = choose_band(points, configured, "fixed"), choose_band(points, configured, "proven")
     decides |= np.array([entry.promised == "cascade" for entry in promised], np.bool_)
     rest = np.setdiff1d(np.arange(len(seen.gold)), rows)
 
-    def measure(band: Band) -> tuple[float, float, float, float]:
-        bands = Bands.of(promised, *band)
+    mine = [name for name, yes in zip(names, decides, strict=True) if yes]
+
+    def measure(choice: Choice) -> tuple[float, float, float, float]:
+        bands, whole = Bands.of(promised, *choice.band), choice.whole_tags(promised, mine)
         asked = bands.unsure(seen.probabilities[rest]) & decides
+        asked = whole_conversations(asked, np.array([name in whole for name in names], np.bool_))
         sure = bands.decided(seen.probabilities[rest], seen.student[rest])
         decided = combine(sure, seen.llm[rest], seen.answered[rest], asked, decides)
         truth = seen.gold[rest]
         micro = figures(float((truth & decided).sum()), float(decided.sum()), float(truth.sum()))
         return float(asked.any(axis=1).mean()), micro.precision, micro.recall, micro.f1
 
-    fixed = measure(configured)
-    asked, precision, recall, f1 = fixed if best is None else measure((best.low, best.high))
-    low = configured[0] if best is None else best.low
-    return Outcome(best is not None, low, asked, precision, recall, fixed[0], fixed[3], f1)
+    asked, precision, recall, f1 = measure(proven)
+    fixed_asked, _, _, fixed_f1 = measure(fixed)
+    found = any(point.proven for point in points)
+    return Outcome(found, proven.whole, asked, precision, recall, f1, fixed_asked, fixed_f1)
 
 
 def bench_band(
@@ -108,9 +113,10 @@ def bench_band(
         gate = settings.gate
         target = Target(gate.target_precision, gate.target_recall, gate.confidence)
         rows: list[dict[str, Any]] = []
+        everything = np.ones(len(gold), np.bool_)
         for share in wrong:
             llm = simulated_llm(gold, found.probabilities, share, settings.student.seed)
-            seen = Tried(gold, found.probabilities, found.decisions, llm, np.ones(len(gold), np.bool_))
+            seen = Tried(gold, found.probabilities, found.decisions, llm, everything, everything)
             for size in calibration:
                 outcomes = []
                 for number in range(draws):
@@ -129,6 +135,7 @@ def _summary(outcomes: Sequence[Outcome], target: Target) -> dict[str, float]:
     broken = [o.proven and (o.precision < target.precision or o.recall < target.recall) for o in outcomes]
     return {
         "proven": mean([o.proven for o in outcomes]),
+        "whole": mean([o.whole for o in outcomes]),
         "broken": mean(broken),
         "asked": mean([o.asked for o in outcomes]),
         "precision": mean([o.precision for o in outcomes]),
@@ -142,10 +149,10 @@ def _summary(outcomes: Sequence[Outcome], target: Target) -> dict[str, float]:
 def band_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The rows of `bench_band` for the terminal, shares in percent."""
     table = Table(title="label.band: proven, a simulated LLM; where nothing is proven, the settings' band")
-    for name in ("wrong", "gold", "proven", "broken", "asked", "P", "R", "F1", "fixed band: asked", "F1"):
+    for name in ("wrong", "gold", "proven", "broken", "whole", "asked", "P", "R", "F1", "fixed band: asked", "F1"):
         table.add_column(name, justify="right")
     for row in rows:
-        shares = (f"{row[name]:.1%}" for name in ("proven", "broken", "asked"))
+        shares = (f"{row[name]:.1%}" for name in ("proven", "broken", "whole", "asked"))
         figures_shown = (f"{row[name]:.3f}" for name in ("precision", "recall", "f1"))
         fixed = f"{row['asked_fixed']:.1%}", f"{row['f1_fixed']:.3f}"
         table.add_row(f"{row['wrong']:.0%}", str(row["calibration"]), *shares, *figures_shown, *fixed)

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from jobs.cascade import Bands, TagTrust, combine, give_up, llm_trust, trial_blocks
+from jobs.cascade import Bands, TagTrust, combine, give_up, llm_trust, trial_blocks, whole_conversations
 from jobs.conversation import Conversation
 from jobs.cost_curve import CostPoint, Tried, choose_band, cost_curve
 from jobs.errors import InputError, ServerError
@@ -37,17 +37,19 @@ UNKNOWN_CONFIDENCE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class LlmAnswers:
-    """n conversations x t tags; rows that are not `answered` hold zeros."""
+    """n conversations x t tags; rows that are not `answered` hold zeros, and so do those that cannot tell."""
 
     probabilities: Array
     decisions: Bools
     answered: Bools
+    told: Bools
     requests: int
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedCascade:
-    """What TRAIN teaches a cascade, for t tags: `llm_decides` (t,); `requests` were spent on learning it.
+    """What TRAIN teaches a cascade, for t tags: `llm_decides` (t,), `whole` (t,), which of these it decides in whole
+    conversations; `requests` were spent on learning it.
 
     `costs`: what other bands of doubt would ask and win, on held-out TRAIN.
     """
@@ -55,6 +57,7 @@ class LearnedCascade:
     student: Student
     bands: Bands
     llm_decides: Bools
+    whole: Bools
     trust: tuple[TagTrust, ...]
     promises: tuple[Promise, ...]
     requests: int
@@ -110,7 +113,8 @@ def _ask(job: Job, conversations: Sequence[Conversation], what: str) -> LlmAnswe
     tags, settings = job.tags, job.settings
     shape = (len(conversations), len(tags))
     if not conversations:
-        return LlmAnswers(np.zeros(shape), np.zeros(shape, np.bool_), np.zeros(0, np.bool_), 0)
+        nobody = np.zeros(0, np.bool_)
+        return LlmAnswers(np.zeros(shape), np.zeros(shape, np.bool_), nobody, nobody, 0)
     status = server_status(settings)
     if status.state != "up":
         raise ServerError(f"no LLM server at {status.base_url} ({status.detail}): run `python -m jobs serve up` first")
@@ -127,6 +131,7 @@ def _ask(job: Job, conversations: Sequence[Conversation], what: str) -> LlmAnswe
     place = {tag: i for i, tag in enumerate(tags)}
     probabilities, decisions = np.zeros(shape), np.zeros(shape, np.bool_)
     answered = np.array([outcome.answer is not None for outcome in outcomes], np.bool_)
+    told = np.array([outcome.answer is not None and not outcome.answer.cannot_tell for outcome in outcomes], np.bool_)
     for row, outcome in enumerate(outcomes):
         for answer in outcome.answer.tags if outcome.answer else ():
             decisions[row, place[answer.tag]] = True
@@ -134,7 +139,7 @@ def _ask(job: Job, conversations: Sequence[Conversation], what: str) -> LlmAnswe
     if not answered.any():
         failure = next((o.failure for o in outcomes if o.failure), None)
         raise ServerError(f"the LLM gave no usable answer at all ({failure.kind if failure else 'no reason'})")
-    return LlmAnswers(probabilities, decisions, answered, requests)
+    return LlmAnswers(probabilities, decisions, answered, told, requests)
 
 
 def hold_out(train: Sequence[Conversation], seed: int) -> tuple[list[Conversation], list[Conversation]]:
@@ -181,14 +186,15 @@ def _target(settings: Settings) -> Target:
 def _trial(job: Job, held: Sequence[Conversation], student: Bools) -> tuple[LlmAnswers, str | None]:
     """The LLM's answers about held-out conversations, block by block, until it has shown what it is worth."""
     gold = gold_matrix(held, job.tags)
-    found = LlmAnswers(np.zeros(gold.shape), np.zeros(gold.shape, np.bool_), np.zeros(len(held), np.bool_), 0)
+    nobody = np.zeros(len(held), np.bool_)
+    found = LlmAnswers(np.zeros(gold.shape), np.zeros(gold.shape, np.bool_), nobody, nobody.copy(), 0)
     # Their order in the file may mean something.
     order = np.random.default_rng(job.settings.student.seed).permutation(len(held))
     for block in trial_blocks(len(held)):
         rows = order[block.start : block.stop]
         said = _ask(job, [held[i] for i in rows.tolist()], "LLM on held-out training data")
         found.probabilities[rows], found.decisions[rows] = said.probabilities, said.decisions
-        found.answered[rows] = said.answered
+        found.answered[rows], found.told[rows] = said.answered, said.told
         found = replace(found, requests=found.requests + said.requests)
         if reason := give_up(gold, student, found.decisions, found.answered):
             return found, reason
@@ -212,17 +218,20 @@ def learn_cascade(job: Job) -> LearnedCascade:
     promised = _promises(job, whole, held, llm)
     both = zip(trust, promised, strict=True)
     band = (settings.label.unsure_low, settings.label.unsure_high)
-    tried = Tried(gold, half.probabilities, half.decisions, llm.decisions, llm.answered)
+    tried = Tried(gold, half.probabilities, half.decisions, llm.decisions, llm.answered, llm.told)
     points = cost_curve(tried, promised, _target(settings), band, decides=earned)
-    chosen, costs = choose_band(points, band, settings.label.band)
+    choice = choose_band(points, band, settings.label.band)
+    decides = [entry.tag_id for entry, promise in both if entry.llm_decides or promise.promised == "cascade"]
+    whole_tags = choice.whole_tags(promised, decides)
     return LearnedCascade(
         whole,
-        Bands.of(promised, *chosen),
-        np.array([entry.llm_decides or promise.promised == "cascade" for entry, promise in both], np.bool_),
+        Bands.of(promised, *choice.band),
+        np.array([tag in decides for tag in job.tags], np.bool_),
+        np.array([tag in whole_tags for tag in job.tags], np.bool_),
         tuple(trust),
         tuple(promised),
         llm.requests,
-        costs,
+        choice.points,
     )
 
 
@@ -240,6 +249,9 @@ def label_cascade(job: Job, learned: LearnedCascade) -> CascadeResult:
     shape = student.decisions.shape
     answered, said, confidence = np.zeros(len(test), np.bool_), np.zeros(shape, np.bool_), np.zeros(shape)
     answered[rows], said[rows], confidence[rows] = answers.answered, answers.decisions, answers.probabilities
+    told = np.zeros(shape, np.bool_)
+    told[rows] = answers.told[:, np.newaxis]
+    asked = whole_conversations(asked, told & learned.whole)
     decisions = combine(sure, said, answered, asked, learned.llm_decides)
     probabilities = np.where(asked & answered[:, np.newaxis], confidence, student.probabilities)
     requests = learned.requests + answers.requests

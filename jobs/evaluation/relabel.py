@@ -21,7 +21,7 @@ from jobs.labelling.backlog import candidates
 from jobs.labelling.conclude import Rules, conclude
 from jobs.labelling.decide import CANNOT_TELL, NONE
 from jobs.labelling.llm_pass import LlmPass
-from jobs.labelling.questions import unsure_questions
+from jobs.labelling.questions import unsure_questions, with_whole
 from jobs.labelling.standing import standing
 from jobs.labelling.student_pass import student_views
 from jobs.llm.labelling import LabelPrompt
@@ -101,16 +101,17 @@ def _again(
     prompt = LabelPrompt(taxonomy, load_profile(settings), overlap=settings.label.window_overlap)
     found = standing(tables, ds, taxonomy.tag_ids, settings.label)
     llm_tags = found.llm_tags if settings.label.llm else frozenset()
-    rules = Rules(taxonomy.tag_ids, llm_tags, {}, {})
+    rules = Rules(taxonomy.tag_ids, llm_tags, {}, {}, whole=found.whole & llm_tags)
     llm = LlmPass(scratch, settings, ds, taxonomy, prompt)
     folder = student_of_night(settings, ds)[1]
     views = student_views(sample, folder, embedding_source(settings), found.bands).persist(StorageLevel.DISK_ONLY)
     try:
-        questions = llm.questions(unsure_questions(views, rules.tag_ids, llm_tags), sample)
-        spent = llm.ask(questions, sample, "again", say) if llm_tags else None
+        unsure = unsure_questions(views, rules.tag_ids, llm_tags)
+        spent = llm.ask(llm.questions(unsure, sample), sample, "again", say) if llm_tags else None
         if spent is not None and spent.outage:
             raise ServerError(f"labelling again stopped: {spent.outage}; see `python -m jobs serve status`")
-        concluded = conclude(sample, views, llm.answers(questions), rules).where("status = 'labelled'").persist()
+        answers = llm.answers(llm.questions(with_whole(unsure, rules.whole), sample))
+        concluded = conclude(sample, views, answers, rules).where("status = 'labelled'").persist()
         after = _tags(concluded.select(*_KEY, F.col("rows.tag_id").alias("tags")))
         asked = concluded.where("llm_asked").count()
         concluded.unpersist()

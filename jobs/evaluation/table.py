@@ -56,7 +56,8 @@ def costs_table(result: dict[str, Any]) -> Table:
         cells = [f"{row[name]:.3f}" for name in ("precision", "recall", "f1")]
         cells += [f"{row['precision_low']:.2f}, {row['recall_low']:.2f}", "proven" if row["proven"] else "—"]
         table.add_row(f"{row['low']:.2f}", f"{row['high']:.2f}", asked, *cells, "used" if row["chosen"] else "")
-    table.caption = "over all tags together; whom the LLM may decide is learned from the other conversations"
+    rest = "all its tags" if any(row["whole"] for row in result["costs"]) else "what the student is unsure of"
+    table.caption = f"over all tags together; of conversations asked about the LLM decides {rest}"
     return table
 
 

@@ -54,13 +54,17 @@ _CONCLUDED = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What deciding needs to know of the night: tags in the student's order, and who may decide them."""
+    """What deciding needs to know of the night: tags in the student's order, and who may decide them.
+
+    `whole`: tags that the LLM decides in every conversation that it is asked about, see `decide`.
+    """
 
     tag_ids: tuple[str, ...]
     llm_tags: frozenset[str]
     llm_precision: Mapping[str, float]
     parameters: Mapping[str, tuple[str, ...]]
     periodic: frozenset[str] = frozenset()
+    whole: frozenset[str] = frozenset()
 
 
 def answer_lists(answers: DataFrame) -> DataFrame:
@@ -86,7 +90,8 @@ def conclude_one(row: Mapping[str, Any], rules: Rules) -> tuple[Decision, str, s
         evidence = tuple((e["turn"], e["quote"]) for e in entry["evidence"])
         known[tag_id] = Answer(entry["verdict"], confidence, evidence)
     view = StudentView(rules.tag_ids, row["probabilities"], row["decided"], row["evidence_turns"], row["unsure"])
-    decision = decide(view, [t["text"] for t in row["turns"]], rules.llm_tags, known, frozenset(dead))
+    texts = [turn["text"] for turn in row["turns"]]
+    decision = decide(view, texts, rules.llm_tags, known, frozenset(dead), whole=rules.whole)
     if decision.waiting:
         reason = "no usable answer" if unusable.intersection(decision.waiting) else "the LLM could not be asked"
         return decision, "pending", reason

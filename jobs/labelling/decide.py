@@ -61,19 +61,25 @@ def decide(
     llm_tags: frozenset[str],
     answers: Mapping[str, Answer],
     dead: frozenset[str] = frozenset(),
+    *,
+    whole: frozenset[str] = frozenset(),
 ) -> Decision:
     """Who decides each tag, and what.
 
     The LLM decides a tag where the student is unsure and the tag is one of `llm_tags`; everything else is the
     student's. A tag that waits for an answer gets no row: half a truth is worse than tomorrow's whole one.
     A tag in `dead` was asked on too many nights without a usable answer: the student decides it after all.
+    Where the LLM is asked about the conversation at all, it decides the tags in `whole` too, though the student is sure
+    of them: its answer holds them anyway. Nothing waits for that, and an LLM that cannot tell does not count.
     `none` is written only when nothing waits and nobody was in doubt.
     """
     decision = Decision(asked=any(u and t in llm_tags for u, t in zip(view.unsure, view.tag_ids, strict=True)))
     doubtful: list[Answer] = []
     for i, tag_id in enumerate(view.tag_ids):
-        if view.unsure[i] and tag_id in llm_tags and tag_id not in dead:
-            answer = answers.get(tag_id)
+        answer = answers.get(tag_id)
+        doubted = view.unsure[i] and tag_id in llm_tags and tag_id not in dead
+        free = decision.asked and tag_id in whole and answer is not None and answer.verdict != CANNOT_TELL
+        if doubted or free:
             if answer is None:
                 decision.waiting.append(tag_id)
             elif answer.verdict == "present":

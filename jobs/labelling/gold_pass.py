@@ -14,7 +14,7 @@ from jobs.cascade import BoolArray, TagTrust, give_up, llm_trust
 from jobs.cost_curve import Band, CostPoint, Tried, cost_curve
 from jobs.guarantee import Evidence, Promise, Target, promises
 from jobs.labelling.conclude import Rules, conclude_one
-from jobs.labelling.decide import NONE
+from jobs.labelling.decide import CANNOT_TELL, NONE
 from jobs.labelling.questions import UNUSABLE
 from jobs.labelling.windows import merged
 from jobs.storage import Tables
@@ -56,6 +56,10 @@ def _usable(entries: Sequence[Mapping[str, Any]], tag_ids: Sequence[str]) -> boo
     return {e["tag_id"] for e in entries if e["verdict"] != UNUSABLE} >= set(tag_ids)
 
 
+def _cannot_tell(entries: Sequence[Mapping[str, Any]]) -> bool:
+    return any(entry["verdict"] == CANNOT_TELL for entry in entries)
+
+
 def compare(
     labels: Mapping[str, set[str]],
     views: Sequence[Mapping[str, Any]],
@@ -77,11 +81,12 @@ def compare(
         given_up: why not all of it was asked (`given_up_on`).
     """
     gold, student, llm, answered = _side_by_side(labels, views, verdicts, tag_ids)
+    told = answered & ~np.array([_cannot_tell(verdicts.get(row["content_hash"], ())) for row in views], bool)
     probabilities = np.array([row["probabilities"] for row in views]).reshape(gold.shape)
     held = np.array([row["split"] == "calibration" for row in views], bool)
     trust = llm_trust(tag_ids, gold[held], student[held], llm[held], answered[held], given_up=given_up)
     promised = promises(tag_ids, Evidence(probabilities, gold, llm, answered), target)
-    tried = Tried(gold[held], probabilities[held], student[held], llm[held], answered[held])
+    tried = Tried(gold, probabilities, student, llm, answered, told).at(held)
     decides = np.array([entry.llm_decides for entry in trust], bool)
     return Compared(trust, promised, cost_curve(tried, promised, target, band, decides=decides))
 

@@ -30,6 +30,13 @@ def unsure_questions(views: DataFrame, tag_ids: Sequence[str], llm_tags: frozens
     )
 
 
+def with_whole(questions: DataFrame, tag_ids: frozenset[str]) -> DataFrame:
+    """`questions` (content_hash, tag_id) and the same contents with all `tag_ids`: what a request answers anyway."""
+    if not tag_ids:
+        return questions
+    return questions.union(all_questions(questions, sorted(tag_ids))).distinct()
+
+
 def all_questions(contents: DataFrame, tag_ids: Sequence[str]) -> DataFrame:
     """(content_hash, tag_id) for every tag of every content."""
     return contents.select("content_hash", F.explode(F.array(*map(F.lit, tag_ids))).alias("tag_id")).distinct()

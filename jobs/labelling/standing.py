@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from jobs.cascade import Bands
-from jobs.cost_curve import Band
+from jobs.cost_curve import Choice
 from jobs.guarantee import Promise
 from jobs.settings import LabelSettings
 from jobs.storage import Tables
@@ -14,17 +14,21 @@ from jobs.storage import Tables
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Tags the LLM may decide and the student's bands; `measured_on` is None where no night compared the labellers."""
+    """Tags the LLM may decide, the student's bands, and the tags that are the LLM's in whole conversations.
+
+    `measured_on` is None where no night compared the labellers.
+    """
 
     llm_tags: frozenset[str]
     bands: Bands
     measured_on: str | None
+    whole: frozenset[str] = frozenset()
 
 
 def standing(tables: Tables, ds: str, tag_ids: Sequence[str], label: LabelSettings) -> Standing:
     """As the newest night up to `ds` left it. Where there is none, every tag may go to the LLM."""
-    band = _band(tables, ds, label)
-    plain = Bands.plain(len(tag_ids), *band)
+    choice = _choice(tables, ds, label)
+    plain = Bands.plain(len(tag_ids), *choice.band)
     trust = tables.read_all("llm_trust", until=ds).collect()
     if not trust:
         return Standing(frozenset(tag_ids), plain, None)
@@ -38,14 +42,15 @@ def standing(tables: Tables, ds: str, tag_ids: Sequence[str], label: LabelSettin
     names = [field.name for field in fields(Promise)]
     promises = [Promise(**{name: found[tag_id][name] for name in names}) for tag_id in tag_ids]
     decides |= {promise.tag_id for promise in promises if promise.promised == "cascade"}
-    return Standing(frozenset(decides & set(tag_ids)), Bands.of(promises, *band), newest)
+    known = frozenset(decides & set(tag_ids))
+    return Standing(known, Bands.of(promises, *choice.band), newest, choice.whole_tags(promises, known))
 
 
-def _band(tables: Tables, ds: str, label: LabelSettings) -> Band:
-    """Where the student is unsure of what is not promised: by the settings, or as the newest night chose it."""
+def _choice(tables: Tables, ds: str, label: LabelSettings) -> Choice:
+    """The band of the settings, or as the newest night chose it, and whether whole conversations were the LLM's."""
     configured = (label.unsure_low, label.unsure_high)
-    if label.band == "fixed":
-        return configured
     rows = [row for row in tables.read_all("band_costs", until=ds).collect() if row["chosen"]]
     newest = max(rows, key=lambda row: str(row["ds"]), default=None)
-    return configured if newest is None else (newest["low"], newest["high"])
+    if newest is None:
+        return Choice(configured, False, ())
+    return Choice(configured if label.band == "fixed" else (newest["low"], newest["high"]), newest["whole"], ())
