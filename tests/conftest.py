@@ -11,7 +11,9 @@ os.environ.setdefault("DONGCHA_PRIVACY__PSEUDONYM_KEY", "tests-only")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # For forty rows it takes longer to compile a query than to run it.
-os.environ.setdefault("DONGCHA_SPARK__EXTRA", '{"spark.sql.codegen.wholeStage": "false"}')
+os.environ.setdefault(
+    "DONGCHA_SPARK__EXTRA", '{"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}'
+)
 
 from pyspark.sql import SparkSession
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from pyspark.sql import functions as F
+
 from jobs.cascade import Bands
 from jobs.cost_curve import Choice
 from jobs.guarantee import Promise
@@ -27,18 +29,17 @@ class Standing:
 
 def standing(tables: Tables, ds: str, tag_ids: Sequence[str], label: LabelSettings) -> Standing:
     """As the newest night up to `ds` left it. Where there is none, every tag may go to the LLM."""
-    choice = _choice(tables, ds, label)
-    plain = Bands.plain(len(tag_ids), *choice.band)
     trust = tables.read_all("llm_trust", until=ds).collect()
     if not trust:
-        return Standing(frozenset(tag_ids), plain, None)
+        return Standing(frozenset(tag_ids), Bands.plain(len(tag_ids), label.unsure_low, label.unsure_high), None)
     newest = max(row["ds"] for row in trust)
+    choice = _choice(tables, newest, label)
     decides = {row["tag_id"] for row in trust if row["ds"] == newest and row["llm_decides"]}
     rows = [row.asDict() for row in tables.read_all("tag_promises", until=ds).collect()]
     last = max((row["ds"] for row in rows), default="")
     found = {row["tag_id"]: row for row in rows if row["ds"] == last}
     if not set(tag_ids) <= set(found):
-        return Standing(frozenset(decides & set(tag_ids)), plain, newest)
+        return Standing(frozenset(decides & set(tag_ids)), Bands.plain(len(tag_ids), *choice.band), newest)
     names = [field.name for field in fields(Promise)]
     promises = [Promise(**{name: found[tag_id][name] for name in names}) for tag_id in tag_ids]
     decides |= {promise.tag_id for promise in promises if promise.promised == "cascade"}
@@ -46,11 +47,10 @@ def standing(tables: Tables, ds: str, tag_ids: Sequence[str], label: LabelSettin
     return Standing(known, Bands.of(promises, *choice.band), newest, choice.whole_tags(promises, known))
 
 
-def _choice(tables: Tables, ds: str, label: LabelSettings) -> Choice:
-    """The band of the settings, or as the newest night chose it, and whether whole conversations were the LLM's."""
+def _choice(tables: Tables, night: str, label: LabelSettings) -> Choice:
+    """The band of the settings, or as `night` chose it, and whether whole conversations were the LLM's."""
     configured = (label.unsure_low, label.unsure_high)
-    rows = [row for row in tables.read_all("band_costs", until=ds).collect() if row["chosen"]]
-    newest = max(rows, key=lambda row: str(row["ds"]), default=None)
-    if newest is None:
+    chosen = tables.read_all("band_costs", until=night).where((F.col("ds") == night) & F.col("chosen")).first()
+    if chosen is None:
         return Choice(configured, False, ())
-    return Choice(configured if label.band == "fixed" else (newest["low"], newest["high"]), newest["whole"], ())
+    return Choice(configured if label.band == "fixed" else (chosen["low"], chosen["high"]), chosen["whole"], ())
