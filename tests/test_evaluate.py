@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from jobs.cascade import TagTrust
+from jobs.cascade import Bands, TagTrust
 from jobs.conversation import Conversation, Turn
 from jobs.cost_curve import LOWS
 from jobs.errors import InputError, ServerError
 from jobs.evaluation import evaluate as module
-from jobs.evaluation.evaluate import evaluate
-from jobs.evaluation.llm import hold_out, taxonomy_from_labels
+from jobs.evaluation.evaluate import evaluate, job_of
+from jobs.evaluation.llm import LearnedCascade, hold_out, label_cascade, taxonomy_from_labels
 from jobs.settings import LlmSettings, Settings, StudentSettings
 from jobs.student.embed import Embedder
+from jobs.student.model import Student
 from tests.fake_llm import MODEL, FakeLlm, Reply, reply_json, reply_status
 
 Line = dict[str, Any]
@@ -277,6 +278,35 @@ def test_cascade_lets_a_better_llm_decide_what_the_student_is_unsure_of(
     assert [point["low"] for point in result["costs"]] == list(LOWS)
     assert [point["low"] for point in result["costs"] if point["chosen"]] == [0.0]  # the settings' band
     assert [entry["labels"] for entry in read(tmp_path / "o" / "predictions.jsonl")] == [["card", "fee"], ["loan"]]
+
+
+@pytest.mark.parametrize(
+    ("whole", "tells", "expected"),
+    [
+        (False, True, ["card", "loan"]),
+        (True, True, ["card", "fee", "loan"]),
+        (True, False, ["loan"]),
+    ],
+)
+def test_of_a_conversation_that_is_asked_about_the_llm_decides_all_its_tags(
+    whole: bool, tells: bool, expected: list[str], files: Files, lexical: Settings
+) -> None:
+    """The student is unsure of `card` alone; `card` and `fee` are the LLM's, which sees both or cannot tell."""
+
+    def say(body: dict[str, Any]) -> Reply:
+        tags = [{"tag": tag, "turns": [1], "quote": "need"} for tag in ("card", "fee")] if tells else []
+        return reply_json({"tags": tags, "cannot_tell": not tells})
+
+    train, test = files("train", train_lines()), files("test", [line("u", "i need a loan", None)])
+    bands = Bands(low=(-1.0, 2.0, 2.0), high=(2.0, 2.0, 2.0), accept=(None, None, None))
+    mine = np.array([True, True, False])
+    with FakeLlm(say) as fake:
+        job = job_of(train, test, None, with_llm(lexical, fake.base_url), lambda *_: None)
+        assert job.tags == ("card", "fee", "loan")
+        student = Student.fit(job.train, job.tags, taxonomy=None, settings=job.settings.student)
+        result = label_cascade(job, LearnedCascade(student, bands, mine, mine & whole, (), (), 0))
+        assert len(fake.requests) == result.requests == 1
+    assert [tag for tag, yes in zip(job.tags, result.decisions[0], strict=True) if yes] == expected
 
 
 def test_hold_out_keeps_to_splits() -> None:
