@@ -16,7 +16,8 @@ Clopper and Pearson's, as if labels were independent, and that of a ratio of sum
 "Sampling techniques", section 6; Student's t), which does not see the error that has not been made yet. Bands are
 tested in sequences fixed beforehand, each narrower than the one before, until the first that is not proven; the
 sequences share the error probability (see `jobs/guarantee.py`). What is taken for granted is written there, too, and
-one thing more: thresholds of promised tags were proven on this same gold.
+two things more: thresholds of promised tags were proven on this same gold, and whether an answer counts for whole
+conversations was chosen on it. `bench band` shows what that leaves of the confidence.
 """
 
 from __future__ import annotations
@@ -127,11 +128,7 @@ def cost_curve(
     level = (1 - target.confidence) / len(sequences)
 
     def outcome(band: Band, whole: bool) -> tuple[BoolArray, BoolArray]:
-        bands = Bands.of(promised, *band)
-        asked = bands.unsure(seen.probabilities) & trusted
-        if whole:
-            asked = whole_conversations(asked, trusted & ~kept & seen.told[:, np.newaxis])
-        return asked, np.where(asked, seen.llm, bands.decided(seen.probabilities, seen.student))
+        return cascade_on(seen, Bands.of(promised, *band), trusted, trusted & ~kept & whole)
 
     errors = [int((outcome(configured, whole)[1] != seen.gold).sum()) for whole in (False, True)]
     whole = errors[True] < errors[False]
@@ -146,6 +143,18 @@ def cost_curve(
             proven.add(band)
     widest_first = sorted(found, key=lambda band: (band[0] - band[1], band))
     return tuple(replace(found[band], proven=band in proven) for band in widest_first)
+
+
+def cascade_on(seen: Tried, bands: Bands, trusted: BoolArray, whole: BoolArray) -> tuple[BoolArray, BoolArray]:
+    """(n, t) what the LLM is asked to decide, and what student and LLM decide together; the LLM answered everything.
+
+    Args:
+        trusted: (t,) or (n, t), the tags that the LLM may decide.
+        whole: the same shape, those of them that it decides in every conversation that it is asked about.
+    """
+    doubted = bands.unsure(seen.probabilities) & trusted
+    asked = whole_conversations(doubted, whole & seen.told[:, np.newaxis])
+    return asked, np.where(asked, seen.llm, bands.decided(seen.probabilities, seen.student))
 
 
 def _point(

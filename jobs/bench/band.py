@@ -17,9 +17,9 @@ import numpy.typing as npt
 from rich.table import Table
 
 from jobs.bench.measure import save_figures
-from jobs.cascade import Bands, BoolArray, FloatArray, combine, llm_trust, whole_conversations
+from jobs.cascade import Bands, BoolArray, FloatArray, llm_trust
 from jobs.conversation import Conversation
-from jobs.cost_curve import Band, Choice, Tried, choose_band, cost_curve
+from jobs.cost_curve import Band, Choice, Tried, cascade_on, choose_band, cost_curve
 from jobs.errors import InputError
 from jobs.evaluation.progress import Bars
 from jobs.guarantee import Evidence, Target, promises
@@ -68,17 +68,14 @@ def draw(seen: Tried, rows: npt.NDArray[np.int64], target: Target, configured: B
     points = cost_curve(some, promised, target, configured, decides=decides)
     fixed, proven = choose_band(points, configured, "fixed"), choose_band(points, configured, "proven")
     decides |= np.array([entry.promised == "cascade" for entry in promised], np.bool_)
-    rest = np.setdiff1d(np.arange(len(seen.gold)), rows)
-
+    others = seen.at(np.setdiff1d(np.arange(len(seen.gold)), rows))
     mine = [name for name, yes in zip(names, decides, strict=True) if yes]
 
     def measure(choice: Choice) -> tuple[float, float, float, float]:
-        bands, whole = Bands.of(promised, *choice.band), choice.whole_tags(promised, mine)
-        asked = bands.unsure(seen.probabilities[rest]) & decides
-        asked = whole_conversations(asked, np.array([name in whole for name in names], np.bool_))
-        sure = bands.decided(seen.probabilities[rest], seen.student[rest])
-        decided = combine(sure, seen.llm[rest], seen.answered[rest], asked, decides)
-        truth = seen.gold[rest]
+        tags = choice.whole_tags(promised, mine)
+        whole = np.array([name in tags for name in names], np.bool_)
+        asked, decided = cascade_on(others, Bands.of(promised, *choice.band), decides, whole)
+        truth = others.gold
         micro = figures(float((truth & decided).sum()), float(decided.sum()), float(truth.sum()))
         return float(asked.any(axis=1).mean()), micro.precision, micro.recall, micro.f1
 

@@ -72,8 +72,12 @@ def student(train: Train, test: Test) -> None:
 @app.command()
 def band(
     chats: Annotated[Path, typer.Option("--input", help="Labelled conversations (JSON Lines).")],
-    wrong: Annotated[list[float], typer.Option(help="Share of the simulated LLM's answers that are wrong.")],
-    calibration: Annotated[list[int], typer.Option(help="Conversations of calibration gold.", min=10)],
+    wrong: Annotated[
+        list[float], typer.Option(help="Share of tags that the simulated LLM gets wrong; may be given several times.")
+    ],
+    calibration: Annotated[
+        list[int], typer.Option(help="Conversations of calibration gold; may be given several times.", min=10)
+    ],
     draws: Annotated[int, typer.Option(help="How often calibration gold is drawn.", min=1)] = 200,
 ) -> None:
     """Does `label.band: proven` keep its word, and what does it ask? A real student, a simulated LLM."""
