@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pyspark.sql.types import StructType
+from pyspark.sql.types import DataType, StructType
 
 from jobs.errors import InputError
 from jobs.settings import PROJECT
@@ -56,11 +56,16 @@ class Contract:
         return ", ".join(f"{c.name} {c.physical_type}{' NOT NULL' if c.required else ''}" for c in self.columns)
 
     def spark_schema(self) -> StructType:
-        """Spark schema; nullability follows `required`. Needs a running session (Spark parses the DDL)."""
-        schema = StructType.fromDDL(self.spark_ddl())
+        """Spark schema, the caller's own; nullability follows `required`. Needs a running session that parses it."""
+        schema = _parsed(self.spark_ddl())
         if not isinstance(schema, StructType):
             raise InputError(f"contract {self.name}: its columns make no table")
-        return schema
+        return StructType(list(schema.fields))
+
+
+@cache
+def _parsed(ddl: str) -> DataType:
+    return StructType.fromDDL(ddl)
 
 
 def _rule(raw: dict[str, Any], where: str, column: str | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,10 +11,20 @@ import pytest
 os.environ.setdefault("DONGCHA_PRIVACY__PSEUDONYM_KEY", "tests-only")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# For forty rows it takes longer to compile a query than to run it.
+# For forty rows it takes longer to compile a query than to run it, to note for every column which line of Python made
+# it, to draw the plan, and to shuffle them into several parts.
 os.environ.setdefault(
-    "DONGCHA_SPARK__EXTRA", '{"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}'
+    "DONGCHA_SPARK__EXTRA",
+    json.dumps(
+        {
+            "spark.sql.codegen.wholeStage": "false",
+            "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+            "spark.python.sql.dataFrameDebugging.enabled": "false",
+            "spark.sql.ui.explainMode": "simple",
+        }
+    ),
 )
+os.environ.setdefault("DONGCHA_SPARK__SHUFFLE_PARTITIONS", "1")
 
 from pyspark.sql import SparkSession
 

@@ -154,17 +154,20 @@ class LlmPass:
             .persist(StorageLevel.DISK_ONLY)
         )
         try:
-            asked = F.countDistinct("content_hash")
-            sums = [F.sum(name).alias(name) for name in COUNTS]
-            counts = rows.agg(asked.alias("conversations"), *sums).collect()[0].asDict()
-            bad = rows.where(F.col("verdict") == UNUSABLE).agg(asked).collect()[0][0]
-            self._commit(rows, contents, bool(bad))
-            down = rows.where(F.col("verdict").isNull()).agg(asked.alias("n"), F.first("failure").alias("why"))
-            failed, why = down.collect()[0]
+            unusable, failed = F.col("verdict") == UNUSABLE, F.col("verdict").isNull()
+            found = rows.agg(
+                F.countDistinct("content_hash").alias("conversations"),
+                *(F.sum(name).alias(name) for name in COUNTS),
+                F.countDistinct(F.when(unusable, F.col("content_hash"))).alias("unusable"),
+                F.countDistinct(F.when(failed, F.col("content_hash"))).alias("failed"),
+                F.first(F.when(failed, F.col("failure")), ignorenulls=True).alias("why"),
+            ).collect()[0]
+            self._commit(rows, contents, found["unusable"] > 0)
             outage = None
-            if failed and failed >= counts["conversations"] / 2:
-                outage = f"{failed} of {counts['conversations']} prompts failed: {why}"
-            return Spent(**counts), int(bad), outage
+            if found["failed"] and found["failed"] >= found["conversations"] / 2:
+                outage = f"{found['failed']} of {found['conversations']} prompts failed: {found['why']}"
+            counts = {name: found[name] for name in ("conversations", *COUNTS)}
+            return Spent(**counts), int(found["unusable"]), outage
         finally:
             rows.unpersist()
 
