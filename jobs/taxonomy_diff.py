@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from jobs.taxonomies.lineage import DEPRECATED, heirs
 from jobs.taxonomy import Tag, Taxonomy
@@ -55,6 +54,8 @@ def _text(tag: Tag) -> str:
 
 
 def _nearest(new: Sequence[Tag], old: Sequence[Tag]) -> tuple[list[Neighbour], list[Tag]]:
+    from sklearn.feature_extraction.text import TfidfVectorizer  # a second to import
+
     if not new or not old:
         return [], list(old)
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), sublinear_tf=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
-
-from openai.types.chat import ChatCompletion
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from jobs.llm.answers import BadAnswerError
 from jobs.llm.profiles import ServingProfile
+
+if TYPE_CHECKING:  # most who import this send no request, and the client takes a second to import
+    from openai.types.chat import ChatCompletion
 
 T = TypeVar("T")
 SEED = 17
