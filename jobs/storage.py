@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyarrow.dataset import dataset
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -58,6 +57,8 @@ class Tables:
         shaped = self._shaped(name, frame)
         if self.format in PATH_FORMATS:
             shaped.write.format(self.format).mode("overwrite").save(str(self.path(name, ds)))
+            from pyarrow.dataset import dataset
+
             # Files say how many rows they hold: no Spark job is needed to count what was just written.
             return int(dataset(self.path(name, ds), format=self.format).count_rows())
         rows = shaped.withColumn("ds", F.lit(ds))

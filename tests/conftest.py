@@ -31,6 +31,7 @@ from pyspark.sql import SparkSession
 from jobs.settings import Settings, SourceSettings, load_settings
 from jobs.storage import Tables
 from tests import small_night
+from tests.fake_llm import FakeLlm
 
 LONGEST = ("dags", "label", "dead_letters", "drills", "llm_real", "long_chats", "flips_night", "bench_night", "publish")
 
@@ -76,6 +77,24 @@ def prepared(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> P
     ready = small_night.in_folder(in_folder(folder), folder)
     small_night.build(Tables(spark, ready.warehouse), ready, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def labelled_once(spark: SparkSession, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with its second night labelled beside a perfect LLM: made once, copied for each test."""
+    folder = tmp_path_factory.mktemp("labelled-night")
+    shutil.copytree(prepared, folder, dirs_exist_ok=True)
+    ready = small_night.in_folder(in_folder(folder), folder)
+    with FakeLlm(small_night.oracle) as fake:
+        small_night.run(Tables(spark, ready.warehouse), ready, small_night.SECOND, fake.base_url)
+    return folder
+
+
+@pytest.fixture
+def labelled(labelled_once: Path, settings: Settings, tmp_path: Path) -> Settings:
+    """The small night in a folder of this test, `small_night.NEEDED` requests already paid."""
+    shutil.copytree(labelled_once, tmp_path, dirs_exist_ok=True)
+    return small_night.in_folder(settings, tmp_path)
 
 
 @pytest.fixture

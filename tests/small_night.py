@@ -28,6 +28,10 @@ tags:
 KNOWN = {"maturity": "我的理财到期了怎么办", "redemption": "我想赎回那只基金"}
 WORDS = {"maturity": ("满期", "兑付", "届满"), "redemption": ("脱手", "抛掉", "转走")}
 SAYS = {"到期": "maturity", "赎回": "redemption"} | {word: tag for tag, words in WORDS.items() for word in words}
+NEEDED = 9 + 5
+"""Requests of the second night: texts of calibration gold (test gold repeats them), then of the night."""
+NOBODY = "http://127.0.0.1:9/v1"
+"""An address where nobody listens."""
 WAVE = 4
 """Requests a wave where a test asks `in_waves`; else all go in one."""
 FILLER = (

@@ -17,12 +17,9 @@ from jobs.llm.run_batch import offline_folder
 from jobs.settings import Settings
 from jobs.storage import Tables
 from tests.fake_llm import FakeLlm, Reply, reply_json
-from tests.small_night import SECOND, THIRD, answer_files, at, oracle, outcomes, prepare, run
+from tests.small_night import NEEDED, NOBODY, SECOND, THIRD, answer_files, at, oracle, outcomes, prepare, run
 
 pytestmark = pytest.mark.spark
-
-NEEDED = 9 + 5
-"""Texts of calibration gold, then of the night."""
 
 
 class Stubborn:
@@ -105,7 +102,7 @@ def test_a_dead_conversation_comes_back_with_its_replay(tables: Tables, night: S
 
 
 def test_without_a_server_a_replay_is_a_new_request_in_a_file(tables: Tables, night: Settings) -> None:
-    there = at(night, "http://127.0.0.1:9/v1")
+    there = at(night, NOBODY)
     offline = there.model_copy(update={"llm": there.llm.model_copy(update={"mode": "files"})})
     folder = offline_folder(offline, SECOND)
     stubborn = Stubborn(第1次=Reply("？"))

@@ -19,12 +19,9 @@ import yaml
 from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
 from tests.fake_llm import FakeLlm, Reply
-from tests.small_night import SECOND, WAVE, at, in_waves, oracle, run
+from tests.small_night import NEEDED, SECOND, WAVE, at, in_waves, oracle, run
 
 pytestmark = pytest.mark.spark
-
-NEEDED = 9 + 5
-"""Texts of calibration gold, then of the night."""
 
 
 class Stalls:

@@ -15,7 +15,7 @@ from jobs.evaluation.table import flips_table
 from jobs.settings import Settings
 from jobs.storage import Tables
 from tests.fake_llm import FakeLlm, Reply, reply_json
-from tests.small_night import SECOND, at, oracle, run
+from tests.small_night import SECOND, at, oracle
 
 pytestmark = pytest.mark.spark
 
@@ -33,28 +33,26 @@ def fickle(body: dict[str, Any]) -> Reply:
     return oracle(body)
 
 
-def test_a_night_is_labelled_again_and_nothing_is_saved(tables: Tables, night: Settings) -> None:
-    with FakeLlm(oracle) as fake:
-        run(tables, night, SECOND, fake.base_url)
+def test_a_night_is_labelled_again_and_nothing_is_saved(tables: Tables, labelled: Settings) -> None:
     stored = {
         name: sorted(map(str, tables.read_all(name).collect())) for name in ("llm_answers", "labels", "llm_usage")
     }
     with FakeLlm(fickle) as fake:
-        found: dict[str, Any] = relabelled_flips(tables, at(night, fake.base_url), SECOND, 200, lambda text: None)
+        found: dict[str, Any] = relabelled_flips(tables, at(labelled, fake.base_url), SECOND, 200, lambda text: None)
         assert len(fake.requests) == found["requests"] == 5, "the empty cache asks about all, and not about gold"
     assert (found["conversations"], found["changed"], found["labels"], found["flipped"]) == (5, 2, 6, 2)
     assert found["tags"] == {"redemption": (1, 1), "maturity": (1, 5)}
     assert found["tag_intervals"]["maturity"]["low"] < 0.2 < found["tag_intervals"]["maturity"]["high"]
     assert stored == {name: sorted(map(str, tables.read_all(name).collect())) for name in stored}
-    assert not list((night.var_dir / "flips").iterdir())
+    assert not list((labelled.var_dir / "flips").iterdir())
     out = io.StringIO()
     Console(file=out, width=160).print(flips_table(found))
     assert "33.3%" in out.getvalue() and "5 requests" in out.getvalue()
     with FakeLlm(oracle) as fake:
-        few = relabelled_flips(tables, at(night, fake.base_url), SECOND, 3, lambda text: None)
+        few = relabelled_flips(tables, at(labelled, fake.base_url), SECOND, 3, lambda text: None)
         assert (few["conversations"], few["flipped"], len(fake.requests)) == (3, 0, 3)
     with pytest.raises(ServerError, match="serve status"):
-        relabelled_flips(tables, at(night, fake.base_url), SECOND, 3, lambda text: None)
+        relabelled_flips(tables, at(labelled, fake.base_url), SECOND, 3, lambda text: None)
 
 
 def test_files_and_a_night_do_not_go_together() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,16 @@ from jobs.student.model import Student
 from jobs.students import student_of_night
 from jobs.taxonomies.review import Reviewer, approve
 from jobs.train import train
-from tests.fake_llm import FakeLlm, Reply, Script, reply_json, reply_status, reply_whitespace
+from tests.fake_llm import FakeLlm, Reply, reply_json, reply_status, reply_whitespace
 from tests.small_night import (
     FOURTH,
     KNOWN,
+    NEEDED,
+    NOBODY,
     SECOND,
     TAXONOMY,
     THIRD,
+    WORDS,
     answer_files,
     at,
     chat,
@@ -86,13 +90,12 @@ def test_the_llm_earns_its_say_and_a_replay_asks_nothing(tables: Tables, night: 
         assert run(tables, night, SECOND, fake.base_url).llm_requests == paid
 
 
-def test_an_approved_version_asks_only_for_what_it_changed(tables: Tables, night: Settings, tmp_path: Path) -> None:
+def test_an_approved_version_asks_only_for_what_it_changed(tables: Tables, labelled: Settings, tmp_path: Path) -> None:
     """Questions are counted in `llm_answers`: a row for each (content, tag) that was asked."""
-    draft, ana = tmp_path / "draft.yaml", Reviewer("Ana")
+    draft, ana, night = tmp_path / "draft.yaml", Reviewer("Ana"), labelled
+    first = tables.read_all("llm_answers").count()
+    assert first == 2 * NEEDED  # two tags a conversation
     with FakeLlm(oracle) as fake:
-        paid = run(tables, night, SECOND, fake.base_url).llm_requests
-        first = tables.read_all("llm_answers").count()
-        assert first == 2 * paid  # two tags a conversation
         draft.write_text(TAXONOMY.replace("version: 3", "version: 4").replace("到期承接", "到期"), "utf-8")
         approve(night, ana, file=draft, from_ds=SECOND)
         prepare(tables, night, SECOND)
@@ -103,10 +106,10 @@ def test_an_approved_version_asks_only_for_what_it_changed(tables: Tables, night
         )
         approve(night, ana, file=draft, from_ds=SECOND)
         prepare(tables, night, SECOND)
-        assert run(tables, night, SECOND, fake.base_url).llm_requests == paid
+        assert run(tables, night, SECOND, fake.base_url).llm_requests == NEEDED
         again = tables.read_all("llm_answers").collect()
-        assert len(again) == first + paid
-        assert Counter(r["tag_id"] for r in again) == {"maturity": paid, "redemption": 2 * paid}
+        assert len(again) == first + NEEDED
+        assert Counter(r["tag_id"] for r in again) == {"maturity": NEEDED, "redemption": 2 * NEEDED}
 
 
 def test_a_promised_tag_is_the_students_and_costs_no_request(tables: Tables, night: Settings) -> None:
@@ -173,14 +176,13 @@ def test_an_answer_counts_for_what_the_student_is_sure_of_at_no_request(
     assert paid[0] == paid[1]
 
 
-def test_switched_off_the_llm_is_not_asked_and_nothing_waits_for_it(tables: Tables, night: Settings) -> None:
+def test_switched_off_the_llm_is_not_asked_and_nothing_waits_for_it(tables: Tables, labelled: Settings) -> None:
+    """It earned its say, and would be asked again on the next night."""
     with FakeLlm(oracle) as fake:
-        run(tables, night, SECOND, fake.base_url)  # it earned its say, and would be asked again on the next night
-        paid = len(fake.requests)
-        prepare(tables, night, THIRD)
-        off = night.model_copy(update={"label": night.label.model_copy(update={"llm": False})})
+        prepare(tables, labelled, THIRD)
+        off = labelled.model_copy(update={"label": labelled.label.model_copy(update={"llm": False})})
         result = run(tables, off, THIRD, fake.base_url)
-        assert len(fake.requests) == paid
+        assert fake.requests == []
     assert (result.llm_tags, result.labelled, result.pending) == ((), 2, 0)
     assert {r["labeller"] for r in tables.read("labels", THIRD).collect()} == {"student"}
 
@@ -208,37 +210,32 @@ def test_a_killed_night_pays_only_for_what_is_missing(
 
 
 def test_an_outage_leaves_conversations_pending_and_the_next_night_picks_them_up(
-    tables: Tables, night: Settings
+    tables: Tables, labelled: Settings
 ) -> None:
-    with FakeLlm(oracle) as fake:
-        run(tables, night, SECOND, fake.base_url)  # the LLM is known and trusted
-        paid = len(fake.requests)
-    prepare(tables, night, THIRD)
+    """The LLM is known and trusted when it goes away."""
+    prepare(tables, labelled, THIRD)
     with pytest.raises(GateError, match="none of 2 conversations could be labelled"):
-        run(tables, night, THIRD, fake.base_url)  # nobody listens there any more
+        run(tables, labelled, THIRD, NOBODY)
     assert {status for status, _ in outcomes(tables, THIRD).values()} == {"pending"}
-    prepare(tables, night, FOURTH)
+    prepare(tables, labelled, FOURTH)
     with FakeLlm(oracle) as fake:
-        result = run(tables, night, FOURTH, fake.base_url)
+        result = run(tables, labelled, FOURTH, fake.base_url)
         assert (result.conversations, result.labelled, len(fake.requests)) == (4, 4, 4)
-    assert paid == 9 + 5
     assert outcomes(tables, FOURTH)[f"{THIRD}-0"] == ("labelled", 2)
     nights = Counter(r["conversation_ds"] for r in tables.read("labels", FOURTH).collect())
     assert nights == {THIRD: 2, FOURTH: 2}
 
 
-@pytest.mark.parametrize(
-    "reply", [Reply("Sure! The tags are maturity."), reply_whitespace(), reply_status(500), Reply("{}", delay=9.0)]
-)
-def test_an_llm_that_never_answers_well_decides_nothing(tables: Tables, night: Settings, reply: Script) -> None:
-    with FakeLlm(reply) as fake:
-        try:
-            result = run(tables, night, SECOND, fake.base_url)
-        except GateError:
-            # Down or slow: nobody knows whom to trust, so everything waits for a night with an LLM.
-            assert {status for status, _ in outcomes(tables, SECOND).values()} == {"pending"}
-            return
-        # Prose or white space: the LLM is up but unusable, the student keeps every tag.
+def test_while_the_llm_is_down_nobody_knows_whom_to_trust_and_all_waits(tables: Tables, night: Settings) -> None:
+    with FakeLlm(reply_status(500)) as fake, pytest.raises(GateError, match="is the LLM up"):
+        run(tables, night, SECOND, fake.base_url)
+    assert {status for status, _ in outcomes(tables, SECOND).values()} == {"pending"}
+
+
+def test_an_llm_that_never_answers_well_decides_nothing(tables: Tables, night: Settings) -> None:
+    bad = cycle((Reply("Sure! The tags are maturity."), reply_whitespace(), Reply("{}")))
+    with FakeLlm(lambda body: next(bad)) as fake:
+        result = run(tables, night, SECOND, fake.base_url)
         assert result.llm_tags == ()
         assert {r["labeller"] for r in tables.read("labels", SECOND).collect()} == {"student"}
         sent = len(fake.requests)
@@ -280,23 +277,22 @@ def test_the_plan_asks_nothing_and_comes_true(tables: Tables, night: Settings) -
         assert run(tables, night, THIRD, fake.base_url).llm_requests == len(fake.requests) - paid == 2
 
 
-def test_the_student_learns_what_a_trusted_llm_said_on_earlier_nights(tables: Tables, night: Settings) -> None:
-    with FakeLlm(oracle) as fake:
-        assert run(tables, night, SECOND, fake.base_url).llm_tags == ("maturity", "redemption")
-        gold(tables, night, THIRD)
-        taught = train(tables, at(night, fake.base_url), THIRD, say=lambda text: None)
-        again = train(tables, at(night, fake.base_url), THIRD, say=lambda text: None)
-        replay = train(tables, at(night, fake.base_url), SECOND, say=lambda text: None)
+def test_the_student_learns_what_a_trusted_llm_said_on_earlier_nights(tables: Tables, labelled: Settings) -> None:
+    there = at(labelled, NOBODY)
+    assert {row["tag_id"] for row in tables.read("llm_trust", SECOND).where("llm_decides").collect()} == {*WORDS}
+    gold(tables, labelled, THIRD)
+    taught = train(tables, there, THIRD, say=lambda text: None)
+    again = train(tables, there, THIRD, say=lambda text: None)
+    replay = train(tables, there, SECOND, say=lambda text: None)
     assert (taught.lessons, taught.trained) == (5, True)  # the night's five; gold was asked about too and is none
     assert (again.lessons, again.trained, again.key) == (5, False, taught.key)
     assert (replay.lessons, replay.trained) == (0, False)  # its own answers come after its training
-    other = at(night, "http://127.0.0.1:9/v1")
-    other = other.model_copy(update={"llm": other.llm.model_copy(update={"model": "another"})})
+    other = there.model_copy(update={"llm": there.llm.model_copy(update={"model": "another"})})
     assert train(tables, other, THIRD, say=lambda text: None).lessons == 0  # not its answers
 
 
 def test_without_a_server_requests_are_files_and_each_is_written_once(tables: Tables, night: Settings) -> None:
-    there = at(night, "http://127.0.0.1:9/v1")
+    there = at(night, NOBODY)
     offline = there.model_copy(update={"llm": there.llm.model_copy(update={"mode": "files"})})
     folder = offline_folder(offline, SECOND)
 
