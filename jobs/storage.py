@@ -56,9 +56,9 @@ class Tables:
         """Replace one night of a table, columns cast to the contract; returns the rows written."""
         shaped = self._shaped(name, frame)
         if self.format in PATH_FORMATS:
-            shaped.write.format(self.format).mode("overwrite").save(str(self.path(name, ds)))
-            from pyarrow.dataset import dataset
+            from pyarrow.dataset import dataset  # not for every command that knows tables
 
+            shaped.write.format(self.format).mode("overwrite").save(str(self.path(name, ds)))
             # Files say how many rows they hold: no Spark job is needed to count what was just written.
             return int(dataset(self.path(name, ds), format=self.format).count_rows())
         rows = shaped.withColumn("ds", F.lit(ds))

@@ -54,10 +54,10 @@ def _text(tag: Tag) -> str:
 
 
 def _nearest(new: Sequence[Tag], old: Sequence[Tag]) -> tuple[list[Neighbour], list[Tag]]:
-    from sklearn.feature_extraction.text import TfidfVectorizer  # a second to import
-
     if not new or not old:
         return [], list(old)
+    from sklearn.feature_extraction.text import TfidfVectorizer  # a second to import
+
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), sublinear_tf=True)
     table = vectorizer.fit_transform([_text(t) for t in [*old, *new]])
     cosines = np.asarray((table[len(old) :] @ table[: len(old)].T).todense())

@@ -51,7 +51,7 @@ def test_a_night_is_labelled_again_and_nothing_is_saved(tables: Tables, labelled
     with FakeLlm(oracle) as fake:
         few = relabelled_flips(tables, at(labelled, fake.base_url), SECOND, 3, lambda text: None)
         assert (few["conversations"], few["flipped"], len(fake.requests)) == (3, 0, 3)
-    with pytest.raises(ServerError, match="serve status"):
+    with pytest.raises(ServerError, match=r"3 of 3 prompts failed: \w.*serve status"):
         relabelled_flips(tables, at(labelled, fake.base_url), SECOND, 3, lambda text: None)
 
 
