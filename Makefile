@@ -30,8 +30,12 @@ $(VENV)/.synced: requirements/dev.txt
 	$(UV) pip sync --python $(RUN) $(FIND_LINKS) requirements/dev.txt
 	touch $@
 
+$(VENV)/spark-classes.jsa: $(VENV)/.synced
+	@echo "== Spark's Java classes, kept so that every stage starts faster"
+	$(RUN) -m jobs class-archive 2>&1 | tail -n 1
+
 .PHONY: setup
-setup: $(VENV)/.synced ## Make both environments: jobs (.venv) and LLM server (.venv-llm)
+setup: $(VENV)/.synced $(VENV)/spark-classes.jsa ## Make both environments: jobs (.venv) and LLM server (.venv-llm)
 	@bash requirements/setup-llm.sh
 
 .PHONY: demo

@@ -252,6 +252,15 @@ def summary(ds: Ds) -> None:
         Console().print(render(run(tables, settings, ds)))
 
 
+@app.command(rich_help_panel=AROUND)
+def class_archive() -> None:
+    """Keep Spark's Java classes in the environment, so that stages start faster (`make setup` does it)."""
+    from jobs.class_archive import make_class_archive
+
+    path = make_class_archive(load_settings())
+    _say(f"class-archive: {path.stat().st_size / 1e6:.0f} MB in {path}")
+
+
 @app.command(rich_help_panel=AROUND, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def airflow(context: typer.Context) -> None:
     """Run `airflow ARGUMENTS` in Dongcha's Airflow environment, for example `airflow standalone`."""

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -16,6 +17,9 @@ from jobs.settings import PROJECT, Settings
 _CONNECT = "sc://"
 _SHARED_WITH = "SPARK_CONNECT_AUTHENTICATE_TOKEN"
 _MASTER_VARIABLE = "DONGCHA_SPARK__MASTER"
+_JAVA_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+CLASS_ARCHIVE = Path(sys.prefix) / "spark-classes.jsa"
+"""Spark's classes as `python -m jobs class-archive` left them in this environment; without it Spark starts slower."""
 
 
 def _local(settings: Settings) -> bool:
@@ -32,7 +36,14 @@ def _session_options(settings: Settings) -> dict[str, str]:
     }
 
 
-def _engine_options(settings: Settings) -> dict[str, str]:
+def _archived_classes() -> str:
+    if not CLASS_ARCHIVE.is_file():
+        return ""
+    # An archive of another Java or of other jars is passed over; a night's log need not hear of it at every start.
+    return f"-XX:SharedArchiveFile={CLASS_ARCHIVE} -Xshare:auto -Xlog:disable -Xlog:all=error:stderr"
+
+
+def _engine_options(settings: Settings, java_options: str) -> dict[str, str]:
     """What only the one who starts Spark may set. A local Spark talks over the loopback only."""
     options = {
         "spark.driver.memory": settings.spark.driver_memory,
@@ -45,13 +56,16 @@ def _engine_options(settings: Settings) -> dict[str, str]:
         options |= {
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",
-            "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
+            "spark.driver.extraJavaOptions": f"{_JAVA_OPTIONS} {java_options}".strip(),
         }
     return options
 
 
-def spark_session(settings: Settings, name: str) -> SparkSession:
-    """A session named `dongcha-<name>`; reuses the running one."""
+def spark_session(settings: Settings, name: str, java_options: str | None = None) -> SparkSession:
+    """A session named `dongcha-<name>`; reuses the running one.
+
+    `java_options` go to a local Spark's JVM, instead of those that let it read the archive of its classes.
+    """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     # Workers import `jobs` too, from wherever the command was started.
@@ -65,7 +79,9 @@ def spark_session(settings: Settings, name: str) -> SparkSession:
         if _local(settings):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         builder = SparkSession.builder.appName(f"dongcha-{name}").master(settings.spark.master)
-        options = _session_options(settings) | _engine_options(settings)
+        options = _session_options(settings) | _engine_options(
+            settings, _archived_classes() if java_options is None else java_options
+        )
     for key, value in (options | settings.spark.extra).items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
