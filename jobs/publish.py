@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.engine import URL
 
+from jobs.arrow_tasks import map_in_arrow
 from jobs.errors import GateError
 from jobs.profiling import PROFILE_TABLES
 from jobs.publishing.database import crm_url, locked_transaction
@@ -52,7 +53,7 @@ def _pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def _stream(frame: DataFrame) -> Iterator[pa.RecordBatch]:
     """The rows of a frame as Arrow batches, one in the driver's memory at a time (toArrow would hold them all)."""
-    for row in frame.mapInArrow(_pack, "packed binary").toLocalIterator():
+    for row in map_in_arrow(frame, _pack, _PACKED).toLocalIterator():
         with pa.ipc.open_stream(bytes(row["packed"])) as reader:
             yield from reader
 

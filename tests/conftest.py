@@ -12,7 +12,7 @@ os.environ.setdefault("DONGCHA_PRIVACY__PSEUDONYM_KEY", "tests-only")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # For forty rows it takes longer to compile a query than to run it, to note for every column which line of Python made
-# it, to draw the plan, and to shuffle them into several parts.
+# it, to draw the plan, to make it anew after every exchange, and to shuffle them into several parts.
 os.environ.setdefault(
     "DONGCHA_SPARK__EXTRA",
     json.dumps(
@@ -21,6 +21,7 @@ os.environ.setdefault(
             "spark.sql.codegen.factoryMode": "NO_CODEGEN",
             "spark.python.sql.dataFrameDebugging.enabled": "false",
             "spark.sql.ui.explainMode": "simple",
+            "spark.sql.adaptive.enabled": "false",
         }
     ),
 )

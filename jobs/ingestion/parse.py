@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
+from jobs.arrow_tasks import ArrowTask, map_in_arrow
 from jobs.ingestion.record import RecordError, RecordLimits, parse_record, raw_hash
 from jobs.ingestion.source import read_raw
 from jobs.privacy.pseudonym import pseudonym_secret
@@ -36,7 +36,7 @@ _PARSED = pa.schema(
 )
 
 
-def _parser(ds: str, limits: RecordLimits) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _parser(ds: str, limits: RecordLimits) -> ArrowTask:
     def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             rows = []
@@ -58,7 +58,7 @@ def parsed_records(spark: SparkSession, settings: Settings, ds: str) -> DataFram
     limits = RecordLimits(
         settings.source.max_turn_chars, settings.source.max_conversation_chars, pseudonym_secret(settings)
     )
-    parsed = read_raw(spark, settings, ds).mapInArrow(_parser(ds, limits), from_arrow_schema(_PARSED))
+    parsed = map_in_arrow(read_raw(spark, settings, ds), _parser(ds, limits), _PARSED)
     good = F.col("reason").isNull()
     first = F.row_number().over(Window.partitionBy("conversation_id", good).orderBy("source", "position"))
     repeated = good & (first > 1)

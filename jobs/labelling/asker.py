@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import pyarrow as pa
 
+from jobs.arrow_tasks import ArrowTask
 from jobs.labelling.questions import UNUSABLE
 from jobs.labelling.windows import wanted_windows
 from jobs.llm.client import FailureKind, LlmClient, LlmUsage
@@ -85,9 +86,7 @@ def _rows(outcome: LabelOutcome, window: Window, tag_ids: Sequence[str]) -> Iter
         }
 
 
-def asker(
-    prompt: LabelPrompt, llm: LlmSettings, offline: OfflineFolder | None
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def asker(prompt: LabelPrompt, llm: LlmSettings, offline: OfflineFolder | None) -> ArrowTask:
     """For mapInArrow: rows of `with_texts` become rows of `ANSWERS`; `verdict` is null where nobody could be asked.
 
     `offline`: where requests and answers lie as files, None for a server.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
+from jobs.arrow_tasks import ArrowTask, map_in_arrow
 from jobs.conversation import CUSTOMER
 from jobs.labelling.decide import Answer, Decision, StudentView, decide
 from jobs.labelling.questions import MOST_NIGHTS, UNUSABLE
@@ -119,7 +119,7 @@ def _with_parameters(
     return filled
 
 
-def _concluder(rules: Rules) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _concluder(rules: Rules) -> ArrowTask:
     def conclude(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             out = []
@@ -152,4 +152,4 @@ def conclude(candidates: DataFrame, views: DataFrame, answers: DataFrame, rules:
             *key, "content_hash", "turns", "attempts", "probabilities", "decided", "evidence_turns", "unsure", "answers"
         )
     )
-    return joined.mapInArrow(_concluder(rules), from_arrow_schema(_CONCLUDED))
+    return map_in_arrow(joined, _concluder(rules), _CONCLUDED)

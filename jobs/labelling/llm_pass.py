@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
+from jobs.arrow_tasks import map_in_arrow
 from jobs.labelling.asker import ANSWERS, COUNTS, asker
 from jobs.labelling.dead_letters import letters
 from jobs.labelling.questions import UNUSABLE, answers_of, missing_contents, settled, waves, with_keys
@@ -148,11 +148,9 @@ class LlmPass:
         return Asked(spent.conversations, spent.requests, unusable, outage, spent)
 
     def _wave(self, contents: DataFrame) -> tuple[Spent, int, str | None]:
-        rows = (
-            contents.repartition(self._askers)
-            .mapInArrow(asker(self.prompt, self._llm, self._offline), from_arrow_schema(ANSWERS))
-            .persist(StorageLevel.DISK_ONLY)
-        )
+        rows = map_in_arrow(
+            contents.repartition(self._askers), asker(self.prompt, self._llm, self._offline), ANSWERS
+        ).persist(StorageLevel.DISK_ONLY)
         try:
             unusable, failed = F.col("verdict") == UNUSABLE, F.col("verdict").isNull()
             found = rows.agg(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
-from pyspark.sql.pandas.types import from_arrow_schema
 
+from jobs.arrow_tasks import ArrowTask, map_in_arrow
 from jobs.cascade import Bands
 from jobs.conversation import Conversation, Turn
 from jobs.student.model import Student
@@ -35,9 +35,7 @@ def _student(folder: Path, embeddings: EmbeddingSource) -> Student:
     return Student.load(folder, embeddings.embedder(threads=1))
 
 
-def _viewer(
-    folder: Path, embeddings: EmbeddingSource, bands: Bands, left_out: bool
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _viewer(folder: Path, embeddings: EmbeddingSource, bands: Bands, left_out: bool) -> ArrowTask:
     def view(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             rows = batch.to_pylist()
@@ -78,6 +76,4 @@ def student_views(
         conversation_id, conversation_ds, content_hash and, parallel to the student's tags, probabilities, decided,
         evidence_turns (-1: none) and unsure.
     """
-    return conversations.select(*_COLUMNS).mapInArrow(
-        _viewer(folder, embeddings, bands, left_out), from_arrow_schema(_VIEWS)
-    )
+    return map_in_arrow(conversations.select(*_COLUMNS), _viewer(folder, embeddings, bands, left_out), _VIEWS)

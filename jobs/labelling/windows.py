@@ -6,14 +6,14 @@ A conversation that fits the model's context is one window under its own hash; o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
+from jobs.arrow_tasks import ArrowTask, map_in_arrow
 from jobs.conversation import Conversation, Turn
 from jobs.labelling.questions import UNUSABLE
 from jobs.llm.answers import Evidence
@@ -31,7 +31,7 @@ def conversation_of(row: Mapping[str, Any], content: str = "content_hash") -> Co
     return Conversation(row[content], tuple(Turn(t["speaker"], t["text"]) for t in row["turns"]))
 
 
-def _splitter(prompt: LabelPrompt) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _splitter(prompt: LabelPrompt) -> ArrowTask:
     def split(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             rows = []
@@ -59,7 +59,7 @@ def windowed(questions: DataFrame, texts: DataFrame, prompt: LabelPrompt) -> Dat
     # Few are long: only they are rendered, and Spark's own length says which they may be.
     long = texts.where(_most_tokens(prompt) > prompt.budget).select("content_hash", "turns")
     long = long.dropDuplicates(["content_hash"]).join(questions, "content_hash", "left_semi")
-    cut = long.mapInArrow(_splitter(prompt), from_arrow_schema(_WINDOWS))
+    cut = map_in_arrow(long, _splitter(prompt), _WINDOWS)
     return questions.join(cut, "content_hash", "left").select(
         F.col("content_hash").alias("conversation_hash"),
         F.coalesce("window_hash", "content_hash").alias("content_hash"),

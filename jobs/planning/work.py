@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
+from jobs.arrow_tasks import ArrowTask, map_in_arrow
 from jobs.labelling.windows import wanted_windows
 from jobs.llm.labelling import LabelPrompt
 from jobs.llm.rendering import estimate_tokens
@@ -16,7 +16,7 @@ from jobs.llm.rendering import estimate_tokens
 _SIZES = pa.schema([("windows", pa.int64()), ("tokens", pa.float64())])
 
 
-def _sizer(prompt: LabelPrompt) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _sizer(prompt: LabelPrompt) -> ArrowTask:
     per_wide_char = prompt.profile.tokens_per_wide_char
     prefix = estimate_tokens(prompt.system, per_wide_char)
 
@@ -35,6 +35,6 @@ def _sizer(prompt: LabelPrompt) -> Callable[[Iterator[pa.RecordBatch]], Iterator
 
 def prompt_sizes(wanted: DataFrame, prompt: LabelPrompt) -> tuple[int, int]:
     """(requests, prompt tokens) that `wanted`, rows of `with_texts`, need at least; tokens from counted characters."""
-    sizes = wanted.mapInArrow(_sizer(prompt), from_arrow_schema(_SIZES))
+    sizes = map_in_arrow(wanted, _sizer(prompt), _SIZES)
     total = sizes.agg(F.sum("windows").alias("windows"), F.sum("tokens").alias("tokens")).collect()[0]
     return int(total["windows"] or 0), round(total["tokens"] or 0)

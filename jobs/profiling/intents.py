@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.arrow_tasks import ArrowTask, map_in_arrow
 from jobs.profiling.pots import Mention, Pot, fold_pots
 
 _OUT = pa.schema(
@@ -83,9 +84,7 @@ def _row(customer_id: str, pot: Pot, ranks: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _folder(
-    ranks: dict[str, int], purposes: Sequence[str], window_days: int
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _folder(ranks: dict[str, int], purposes: Sequence[str], window_days: int) -> ArrowTask:
     def fold(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             rows = [
@@ -126,4 +125,4 @@ def investment_intents(
         .groupBy("customer_id")
         .agg(F.collect_list(mention).alias("said"))
     )
-    return customers.mapInArrow(_folder(ranks, tuple(purposes), window_days), _DDL)
+    return map_in_arrow(customers, _folder(ranks, tuple(purposes), window_days), _DDL)

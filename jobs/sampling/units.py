@@ -15,8 +15,8 @@ import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
+from jobs.arrow_tasks import map_in_arrow
 from jobs.sampling.choose import allocate
 from jobs.sampling.essence import PLACEHOLDER, bands, essence, letters, signatures
 
@@ -147,7 +147,7 @@ def draw(population: DataFrame, size: int, wanted: int, seed: int) -> Draw:
         seed: decides the draw.
     """
     texts = without_mass_messages(population, size)
-    marked = texts.mapInArrow(_mark, from_arrow_schema(_MARKED)).persist(StorageLevel.DISK_ONLY)
+    marked = map_in_arrow(texts, _mark, _MARKED).persist(StorageLevel.DISK_ONLY)
     units = _units(marked, seed).persist(StorageLevel.DISK_ONLY)
     try:
         strata = units.groupBy("stratum").agg(F.count(F.lit(1)).alias("units"), F.sum("copies").alias("conversations"))
