@@ -73,6 +73,7 @@ test-fast: $(VENV)/.synced ## Tests without LLM server, Spark and Airflow
 .PHONY: test-ui
 test-ui: setup ## A taxonomy approved in Airflow's UI, by a browser (a quarter of an hour; not part of `make test`)
 	@bash tests/install-services.sh browser
+	mkdir -p var
 	$(RUN) -m pytest -m ui -s --basetemp var/test-ui
 
 .PHONY: lint
