@@ -16,9 +16,11 @@ from pathlib import Path
 from shutil import which
 from typing import Any, TypeVar
 
+from selenium.common.exceptions import ElementNotInteractableException, StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.ui import WebDriverWait
@@ -29,6 +31,8 @@ T = TypeVar("T")
 USER = "admin"
 BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := which(name))), None)
 DRIVER = which("chromedriver")
+REDRAWN = (ElementNotInteractableException, StaleElementReferenceException)
+"""What an element says that the page has replaced in the meantime."""
 
 
 def free_port() -> int:
@@ -169,13 +173,37 @@ class Person:
             self.picture("not-seen")
             raise
 
-    def click(self, xpath: str) -> None:
-        self.see(xpath)
+    def _until(self, done: Callable[[Chrome], bool], failed: str) -> None:
+        """Airflow's UI draws its page anew while one looks at it: whoever holds an old element tries again."""
         try:
-            WebDriverWait(self.browser, 60).until(expected.element_to_be_clickable((By.XPATH, xpath))).click()
+            WebDriverWait(self.browser, 60, ignored_exceptions=REDRAWN).until(done)
         except Exception:
-            self.picture("not-clicked")
+            self.picture(failed)
             raise
+
+    def click(self, xpath: str) -> None:
+        def clicked(browser: Chrome) -> bool:
+            element = expected.element_to_be_clickable((By.XPATH, xpath))(browser)
+            if not isinstance(element, WebElement):
+                return False
+            element.click()
+            return True
+
+        self.see(xpath)
+        self._until(clicked, "not-clicked")
+
+    def fill(self, xpath: str, text: str) -> None:
+        """Write into a field, and again where the page forgot it."""
+
+        def filled(browser: Chrome) -> bool:
+            field = browser.find_element(By.XPATH, xpath)
+            if field.get_attribute("value") != text:
+                field.send_keys(Keys.CONTROL, "a")
+                field.send_keys(text)
+            return browser.find_element(By.XPATH, xpath).get_attribute("value") == text
+
+        self.see(xpath)
+        self._until(filled, "not-filled")
 
     def picture(self, name: str) -> Path:
         path = self.pictures / f"{name}.png"

@@ -56,10 +56,10 @@ def answer(someone: Person, choice: str) -> None:
     """Open what waits for a person, read it, leave a remark and press the button."""
     someone.click("//button[.//text()='Required Actions']")
     someone.click("//a[text()='decision']")
-    note = someone.see("//input[@name='element_note']")
+    someone.see("//input[@name='element_note']")
     someone.see(f"//*[contains(text(), 'Taxonomy proposed for {FIRST}')]")
     someone.picture("waiting")
-    note.send_keys(NOTE)
+    someone.fill("//input[@name='element_note']", NOTE)
     someone.picture("remark")
     someone.click(f"//*[@data-testid='hitl-option-{choice}']")
     someone.see("//*[contains(text(), 'Response received')]")
