@@ -91,7 +91,8 @@ class EmbeddingSettings(_Section):
 class LlmSettings(_Section):
     """Which serving profile (`models/serving/*.yaml`) labels, and how patient the client is.
 
-    `in_flight` requests at most are shared out among `tasks` Spark tasks that ask at the same time.
+    `in_flight` requests at most are shared out among `tasks` Spark tasks that ask at the same time; where it is not
+    said, as many as the profile's servers were set up for.
     `base_url` and `model` replace the profile's address and served model name (profile `endpoint` needs the first);
     several addresses are several servers of the same model.
 
@@ -104,7 +105,7 @@ class LlmSettings(_Section):
     profile: str = "cpu-smollm2"
     base_url: str | tuple[str, ...] | None = None
     model: str | None = None
-    in_flight: int = 32
+    in_flight: int | None = Field(default=None, ge=1)
     tasks: int = Field(default=2, ge=1)
     timeout_seconds: float = 180.0
     retries: int = 3
@@ -115,6 +116,8 @@ class LlmSettings(_Section):
 class LabelSettings(_Section):
     """The cascade; without `llm` no LLM is ever asked, and the student decides alone.
 
+    Answers are committed in waves: the first of `wave_size` conversations, then as many as take about `wave_seconds`,
+    never fewer; 0: all are of `wave_size`.
     A conversation longer than the model's context is asked about in windows that have `window_overlap` turns in common.
     The student is unsure of a tag strictly between `unsure_low` and `unsure_high`. With `band: proven` the LLM is
     asked as little as calibration gold proves to be enough for the gate's targets over all tags together.
@@ -122,7 +125,8 @@ class LabelSettings(_Section):
 
     taxonomy: str = "taxonomies/wealth-advisory.yaml"
     llm: bool = True
-    wave_size: int = 128
+    wave_size: int = Field(default=128, ge=1)
+    wave_seconds: float = Field(default=60.0, ge=0)
     window_overlap: int = Field(default=2, ge=0)
     band: Literal["fixed", "proven"] = "fixed"
     unsure_low: float = 0.2

@@ -86,7 +86,8 @@ def in_folder(settings: Settings, folder: Path) -> Settings:
 
 def in_waves(settings: Settings) -> Settings:
     """The same with requests committed four at a time."""
-    return settings.model_copy(update={"label": settings.label.model_copy(update={"wave_size": WAVE})})
+    label = settings.label.model_copy(update={"wave_size": WAVE, "wave_seconds": 0.0})
+    return settings.model_copy(update={"label": label})
 
 
 def build(tables: Tables, settings: Settings, folder: Path) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from jobs.conversation import Conversation, Turn
-from jobs.llm.client import FailureKind, LlmClient, LlmUsage
+from jobs.llm.client import FailureKind, LlmClient, LlmUsage, in_flight_bound
 from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
 from jobs.llm.pace import Pace
 from jobs.llm.probe import served_models
-from jobs.llm.profiles import ServingProfile
+from jobs.llm.profiles import PROFILES, ServingProfile, read_profile
 from jobs.settings import LlmSettings
 from jobs.taxonomy import Tag, Taxonomy
 from tests.fake_llm import MODEL, FakeLlm, Reply, Script, reply_json, reply_status, reply_whitespace
@@ -187,6 +187,15 @@ def test_in_flight_is_bounded() -> None:
     with FakeLlm(Reply(RIGHT.content, delay=0.05)) as fake:
         label(fake.base_url, chats, patience(in_flight=3))
     assert fake.most_at_once == 3 and len(fake.requests) == 12
+
+
+def test_a_profile_is_used_to_the_full_where_nobody_says_less() -> None:
+    large = read_profile(PROFILES / "gpu-qwen3-8b.yaml")
+    two = large.model_copy(update={"managed": False, "replicas": ("http://127.0.0.1:1/v1",)})
+    assert in_flight_bound(large, LlmSettings()) == large.in_flight == 128
+    assert in_flight_bound(two, LlmSettings()) == 256
+    assert in_flight_bound(two, LlmSettings(in_flight=200)) == 200
+    assert in_flight_bound(large, LlmSettings(in_flight=200)) == 128
 
 
 def test_agent_only_conversation_asks_nothing() -> None:

@@ -50,12 +50,18 @@ def test_an_answer_paid_twice_counts_once(tables: Tables) -> None:
 def test_waves_cover_everything_once(tables: Tables) -> None:
     contents = missing_contents(tables, with_keys(questions(tables, 7), HASHES, "p", "m"), "2026-11-20")
     sizes, seen = [], []
-    for wave in waves(contents, 3):
+    for wave in waves(contents, lambda: 3):
         rows = wave.collect()
         sizes.append(len(rows))
         seen += [r["content_hash"] for r in rows]
     assert sizes == [3, 3, 1]
     assert len(set(seen)) == 7
+
+
+def test_each_wave_asks_anew_how_large_it_may_be(tables: Tables) -> None:
+    contents = missing_contents(tables, with_keys(questions(tables, 7), HASHES, "p", "m"), "2026-11-20")
+    sizes = iter((1, 4, 9))
+    assert [wave.count() for wave in waves(contents, lambda: next(sizes))] == [1, 4, 2]
 
 
 def test_an_unusable_answer_is_asked_again_on_later_nights_three_in_all(tables: Tables) -> None:

@@ -18,6 +18,7 @@ from jobs.labelling.asker import ANSWERS, COUNTS, asker
 from jobs.labelling.dead_letters import letters
 from jobs.labelling.questions import UNUSABLE, answers_of, missing_contents, settled, waves, with_keys
 from jobs.labelling.usage import Spent, prefix_counts, record
+from jobs.labelling.wave_size import WaveSize
 from jobs.labelling.windows import windowed, with_texts
 from jobs.llm.client import in_flight_bound
 from jobs.llm.labelling import LabelPrompt
@@ -52,8 +53,9 @@ class LlmPass:
         self.tables, self.settings, self.ds, self.prompt = tables, settings, ds, prompt
         self._hashes = {tag_id: taxonomy.tag(tag_id).definition_hash for tag_id in prompt.tag_ids}
         # Every Spark task has a client of its own: together they keep to the limit.
-        self._askers = max(1, min(settings.llm.tasks, settings.llm.in_flight))
-        in_flight = max(1, in_flight_bound(prompt.profile, settings.llm) // self._askers)
+        most = in_flight_bound(prompt.profile, settings.llm)
+        self._askers = max(1, min(settings.llm.tasks, most))
+        in_flight = max(1, most // self._askers)
         self._llm = settings.llm.model_copy(update={"in_flight": in_flight})
         self._offline = None if settings.llm.mode == "server" else offline_folder(settings, ds)
 
@@ -129,8 +131,11 @@ class LlmPass:
     def _ask(self, missing: DataFrame, total: int, texts: DataFrame, what: str, say: Say) -> Asked:
         spent, unusable, outage = Spent(), 0, None
         counters, began = read_metrics(self.prompt.profile), time.monotonic()
-        for wave in waves(missing, self.settings.label.wave_size):
+        wave_size = WaveSize(self.settings.label.wave_size, self.settings.label.wave_seconds)
+        for wave in waves(missing, lambda: wave_size.size):
+            started = time.monotonic()
             counts, bad, outage = self._wave(with_texts(wave, texts))
+            wave_size.took(counts.conversations, time.monotonic() - started)
             spent, unusable = spent + counts, unusable + bad
             say(
                 f"LLM, {what}: {spent.conversations} of {total} prompts, {spent.requests} requests, "

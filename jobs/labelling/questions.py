@@ -6,7 +6,7 @@ a redefined tag asks that tag alone, an unchanged night asks nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -109,16 +109,14 @@ def missing_contents(tables: Tables, questions: DataFrame, ds: str) -> DataFrame
     )
 
 
-def waves(contents: DataFrame, size: int) -> Iterator[DataFrame]:
-    """Cut contents into waves of at most `size` rows, in a fixed order, so that a resumed night cuts alike."""
-    numbered = contents.withColumn(
-        "wave", F.floor((F.row_number().over(Window.orderBy("content_hash")) - 1) / F.lit(size))
-    ).persist()
+def waves(contents: DataFrame, size: Callable[[], int]) -> Iterator[DataFrame]:
+    """Cut contents into waves, in a fixed order; `size` is asked before each how many rows it may have."""
+    numbered = contents.withColumn("place", F.row_number().over(Window.orderBy("content_hash"))).persist()
     try:
-        last = numbered.agg(F.max("wave")).first()
-        if last is None or last[0] is None:
-            return
-        for number in range(int(last[0]) + 1):
-            yield numbered.where(F.col("wave") == number).drop("wave")
+        total, done = numbered.count(), 0
+        while done < total:
+            end = done + size()
+            yield numbered.where((F.col("place") > done) & (F.col("place") <= end)).drop("place")
+            done = end
     finally:
         numbered.unpersist()

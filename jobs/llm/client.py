@@ -83,8 +83,9 @@ def _retry_after(error: APIStatusError) -> float | None:
 
 
 def in_flight_bound(profile: ServingProfile, llm: LlmSettings) -> int:
-    """Most requests under way at once: the settings' for all servers together, the profile's for each of them."""
-    return max(1, min(llm.in_flight, profile.in_flight * len(profile.urls)))
+    """Most requests under way at once: the profile's for each of its servers, or fewer where the settings say so."""
+    servers = profile.in_flight * len(profile.urls)
+    return servers if llm.in_flight is None else min(llm.in_flight, servers)
 
 
 class LlmClient:

@@ -1,0 +1,42 @@
+"""Waves of questions: about a minute each, whatever answers."""
+
+from __future__ import annotations
+
+from jobs.labelling.wave_size import MOST, WaveSize
+
+
+def test_a_fast_server_gets_larger_waves_step_by_step() -> None:
+    waves = WaveSize(128, 60.0)
+    sizes = []
+    for _ in range(5):  # a hundred a second, and three seconds for the commit
+        sizes.append(waves.size)
+        waves.took(waves.size, waves.size / 100 + 3)
+    assert sizes[:3] == [128, 512, 2048]
+    assert all(50 < size / 100 + 3 < 70 for size in sizes[3:])
+
+
+def test_a_slow_one_keeps_the_first_size() -> None:
+    waves = WaveSize(128, 60.0)
+    waves.took(128, 300.0)
+    assert waves.size == 128
+
+
+def test_a_server_that_slows_down_gets_smaller_waves_again() -> None:
+    waves = WaveSize(10, 60.0)
+    for seconds in (1.0, 4.0, 16.0):
+        waves.took(waves.size, seconds)
+    large = waves.size
+    waves.took(large, 120.0)
+    assert waves.size == large // 2
+
+
+def test_memory_bounds_a_wave() -> None:
+    waves = WaveSize(5_000, 3600.0)
+    waves.took(5_000, 0.0)
+    assert waves.size == MOST
+
+
+def test_without_seconds_all_are_alike() -> None:
+    waves = WaveSize(4, 0.0)
+    waves.took(4, 0.01)
+    assert waves.size == 4
