@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from jobs.bench import night as bench
+from jobs.bench.cli import app
 from jobs.bench.raw_chats import raw_chats, write_chats
+from jobs.conversation import read_conversations
 from jobs.errors import DongchaError
 from jobs.ingestion.record import RecordLimits, parse_record
 from jobs.settings import Settings
@@ -28,11 +31,17 @@ def test_generated_chats_come_through_ingest_whole() -> None:
 
 
 def test_a_file_that_is_there_is_not_written_again(tmp_path: Path) -> None:
-    size = write_chats(tmp_path, 50, NIGHT, seed=1)
-    (path,) = tmp_path.iterdir()
+    path = write_chats(tmp_path, 50, NIGHT, seed=1)
+    assert [path] == list(tmp_path.iterdir()) and path.stat().st_size > 50 * 100
     path.write_text("kept", "utf-8")
-    assert size > 50 * 100
-    assert write_chats(tmp_path, 50, NIGHT, seed=1) == len("kept")
+    assert write_chats(tmp_path, 50, NIGHT, seed=1).read_text("utf-8") == "kept"
+
+
+def test_generated_chats_for_the_client_can_be_read_as_they_are(tmp_path: Path) -> None:
+    said = CliRunner().invoke(app, ["chats", "--out", str(tmp_path), "--count", "20"])
+    assert said.exit_code == 0 and "20 chats in" in said.stdout
+    (path,) = tmp_path.iterdir()
+    assert len(read_conversations(path)) == 20
 
 
 def test_a_stage_that_fails_stops_the_benchmark_with_its_words(

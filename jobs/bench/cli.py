@@ -38,6 +38,18 @@ def client(
     Console().print(Pretty(result), f"written to {path}")
 
 
+@app.command()
+def chats(
+    out: Annotated[Path, typer.Option(help="Folder for the file.")],
+    count: Annotated[int, typer.Option(help="How many.", min=10)] = 4_000,
+) -> None:
+    """Write generated chats for `client`: the same for the same count. Good for speed, not for quality."""
+    from jobs.bench.night import NIGHT, SEED
+    from jobs.bench.raw_chats import write_chats
+
+    Console().print(f"{count} chats in {write_chats(out, count, NIGHT, SEED)}", soft_wrap=True)
+
+
 Train = Annotated[Path, typer.Option(help="Labelled conversations to learn from (JSON Lines).")]
 Test = Annotated[Path, typer.Option(help="Labelled conversations to measure on.")]
 

@@ -103,7 +103,7 @@ def bench_night(settings: Settings, conversations: int, *, embeddings: bool, rep
     shutil.rmtree(home, ignore_errors=True)
     source = settings.var_dir / "bench" / f"chats-{conversations}"
     shutil.copytree(PROJECT / "samples" / "chats", source, dirs_exist_ok=True)
-    size = write_chats(source / NIGHT, conversations, NIGHT, SEED)
+    size = write_chats(source / NIGHT, conversations, NIGHT, SEED).stat().st_size
     environment = {
         **os.environ,
         "DONGCHA_VAR": str(home),

@@ -112,8 +112,8 @@ def raw_chats(count: int, ds: str, seed: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def write_chats(folder: Path, count: int, ds: str, seed: int) -> int:
-    """Write them as JSON Lines where they are not there yet; returns bytes."""
+def write_chats(folder: Path, count: int, ds: str, seed: int) -> Path:
+    """Write them as JSON Lines where they are not there yet; returns the file."""
     path = folder / f"generated-{count}-{seed}.jsonl"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,4 +127,4 @@ def write_chats(folder: Path, count: int, ds: str, seed: int) -> int:
                     lines = []
             handle.writelines(lines)
         part.rename(path)
-    return path.stat().st_size
+    return path
