@@ -97,6 +97,19 @@ def test_quote_is_compared_without_width_case_and_space() -> None:
     assert got.tags[0].evidence[0].turn == 1
 
 
+def test_of_a_long_quote_the_beginning_is_kept() -> None:
+    got = parse_answer(answer(("ready_to_buy", [2], " 那就买二十万 ")), CHAT, WEALTH.tag_ids, longest=4)
+    assert got.tags[0].evidence[0].quote == "那就买二"
+    with pytest.raises(BadAnswerError):  # all of it must be there, not only what is kept
+        parse_answer(answer(("ready_to_buy", [2], "那就买二百万")), CHAT, WEALTH.tag_ids, longest=4)
+
+
+def test_copied_quotes_are_not_counted_by_the_grammar() -> None:
+    """A length there costs the server fifty times the rest of the grammar."""
+    schema = LabelPrompt(WEALTH, profile()).schema(CHAT)
+    assert schema["properties"]["tags"]["items"]["properties"]["quote"] == {"type": "string"}
+
+
 def test_slipped_turn_number_is_put_right() -> None:
     got = parse_answer(answer(("ready_to_buy", [0, 1], "那就买二十万")), CHAT, WEALTH.tag_ids)
     assert got.tags[0].evidence[0].turn == 2

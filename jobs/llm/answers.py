@@ -77,24 +77,28 @@ def _fields(entry: Any, number: int) -> tuple[str, list[int], str]:
     return tag, turns, quote
 
 
-def _locate(quote: str, turns: list[int], folded: dict[int, str]) -> Evidence:
-    """The customer turn that holds the quote: a cited one, else the only other one that does (numbers slip by one)."""
+def _locate(quote: str, turns: list[int], folded: dict[int, str], longest: int | None) -> Evidence:
+    """The customer turn that holds the quote: a cited one, else the only other one that does (numbers slip by one).
+
+    The whole quote must be there; its first `longest` characters are kept.
+    """
+    kept = quote.strip()[:longest]
     needle = fold(quote)
     if needle and not (len(needle) == 1 and needle not in folded.values()):
         for turn in turns:
             if needle in folded.get(turn, ""):
-                return Evidence(turn, quote)
+                return Evidence(turn, kept)
         others = [turn for turn, text in folded.items() if needle in text]
         if len(others) == 1:
-            return Evidence(others[0], quote)
+            return Evidence(others[0], kept)
     raise BadAnswerError("quote_not_found", "a quote is not in the customer's words")
 
 
-def parse_answer(text: str, spoken: Spoken, tag_ids: Collection[str]) -> LabelAnswer:
+def parse_answer(text: str, spoken: Spoken, tag_ids: Collection[str], longest: int | None = None) -> LabelAnswer:
     """Verify one answer against the conversation, or the window of it, that was shown.
 
     Each tag must be known and its quote must stand in a customer turn, compared without regard to width, case and
-    white space. A tag given twice is merged.
+    white space; of a longer one the first `longest` characters are kept. A tag given twice is merged.
 
     Raises:
         BadAnswerError: saying why the answer does not count.
@@ -113,7 +117,7 @@ def parse_answer(text: str, spoken: Spoken, tag_ids: Collection[str]) -> LabelAn
         tag, turns, quote = _fields(entry, number)
         if tag not in tag_ids:
             raise BadAnswerError("unknown_tag", f"tag {number} is not in the taxonomy")
-        evidence = _locate(quote, turns, folded)
+        evidence = _locate(quote, turns, folded, longest)
         entries = found.setdefault(tag, [])
         if evidence not in entries:
             entries.append(evidence)
