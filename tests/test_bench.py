@@ -51,6 +51,25 @@ def test_every_run_has_a_prefix_cache_of_its_own() -> None:
     assert "cache_salt" not in qwen.extra_body
 
 
+def test_random_weights_are_served_as_the_real_ones_are() -> None:
+    real, random = (read_profile(PROFILES / f"gpu-qwen3-8b{end}.yaml") for end in ("", "-dummy"))
+    same = {
+        "flags",
+        "env",
+        "in_flight",
+        "structured",
+        "logprobs",
+        "quotes",
+        "taxonomy_detail",
+        "context_length",
+        "extra_body",
+    }
+    assert random.model_dump(include=same) == real.model_dump(include=same) | {
+        "flags": {"load-format": "dummy"} | real.flags
+    }
+    assert random.url != real.url and random.served_model_name != real.served_model_name
+
+
 def test_results_say_what_they_were_measured_on(settings: Settings) -> None:
     saved = json.loads(save(settings, "x", PROFILE, {"ratio": 0.5}).read_text("utf-8"))
     assert saved["ratio"] == 0.5 and saved["model"] == "smollm2-135m-instruct" and "cores" in saved["machine"]
