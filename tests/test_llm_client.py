@@ -198,6 +198,14 @@ def test_a_profile_is_used_to_the_full_where_nobody_says_less() -> None:
     assert in_flight_bound(large, LlmSettings(in_flight=200)) == 128
 
 
+def test_of_a_long_quote_as_much_is_kept_as_the_prompt_asks_for() -> None:
+    said = "理财到期" * 20
+    with FakeLlm(tagged("maturity", said, turn=0)) as fake:
+        outcomes, _ = label(fake.base_url, [Conversation("long", (Turn("customer", said),))])
+    assert outcomes[0].answer is not None
+    assert [e.quote for tag in outcomes[0].answer.tags for e in tag.evidence] == [said[:30]]
+
+
 def test_agent_only_conversation_asks_nothing() -> None:
     with FakeLlm(NOTHING) as fake:
         outcomes, usage = label(fake.base_url, [Conversation("a", (Turn("agent", "节日快乐"),))])

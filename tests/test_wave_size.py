@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from jobs.label import label
 from jobs.labelling.wave_size import MOST, WaveSize
+from jobs.settings import Settings
+from jobs.storage import Tables
+from tests.fake_llm import FakeLlm
+from tests.small_night import SECOND, WAVE, at, in_waves, oracle
 
 
 def test_a_fast_server_gets_larger_waves_step_by_step() -> None:
@@ -40,3 +45,15 @@ def test_without_seconds_all_are_alike() -> None:
     waves = WaveSize(4, 0.0)
     waves.took(4, 0.01)
     assert waves.size == 4
+
+
+def test_a_night_asks_its_second_wave_at_the_speed_of_the_first(tables: Tables, night: Settings) -> None:
+    small = in_waves(night)
+    patient = small.model_copy(update={"label": small.label.model_copy(update={"wave_seconds": 3600.0})})
+    said: list[str] = []
+    with FakeLlm(oracle) as fake:
+        label(tables, at(patient, fake.base_url), SECOND, say=said.append)
+    asked = [
+        line.split(": ")[1].split(" prompts")[0] for line in said if line.startswith("LLM,") and " prompts," in line
+    ]
+    assert asked[:2] == [f"{WAVE} of 9", "9 of 9"]
