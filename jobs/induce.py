@@ -21,6 +21,7 @@ from jobs.induction.asking import Asker, step_lines
 from jobs.induction.critic import critic_line, critic_yaml
 from jobs.induction.induce import Induced
 from jobs.induction.induce import induce as induce_taxonomy
+from jobs.llm.kept import KeptAnswers
 from jobs.llm.profiles import load_profile
 from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
@@ -31,7 +32,7 @@ from jobs.taxonomies.store import latest_version
 from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy
 from jobs.taxonomy_diff import diff_taxonomies, plain, to_markdown
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 """Raise it whenever the same sample would give another proposal."""
 
 
@@ -122,6 +123,13 @@ def _write(folder: Path, induced: Induced) -> None:
         page.write_text(critic_yaml(induced.critic, induced.taxonomy), "utf-8")
 
 
+def _asker(settings: Settings) -> Asker:
+    """Asks the LLM of the settings, and nothing twice that counted: not in a run that was killed, not a week later."""
+    # A weak model that fails twice at a name will fail again; the keyword name is there.
+    llm = settings.llm.model_copy(update={"retries": 1})
+    return Asker(load_profile(settings), llm, KeptAnswers(settings.var_dir / "cache" / "induction.sqlite"))
+
+
 def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: Callable[[str], None] = print) -> str:
     """Induce a proposed taxonomy from the sample of night `ds`; returns a line that says what was found.
 
@@ -152,8 +160,7 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
         conversations,
         seed=settings.sample.seed,
         embedder=embedder,
-        # A weak model that fails twice at a name will fail again; the keyword name is there.
-        asker=Asker(load_profile(settings), settings.llm.model_copy(update={"retries": 1})) if use_llm else None,
+        asker=_asker(settings) if use_llm else None,
         bounds=settings.induce,
         held_out=held_out,
         name=settings.scenario,

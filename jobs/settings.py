@@ -166,10 +166,12 @@ class SampleSettings(_Section):
 class InduceSettings(_Section):
     """How much the LLM is asked about one proposed taxonomy beyond a name for each group; 0 leaves a step out.
 
-    At most `pairs` of near groups are judged (one wish or two), `topics` headings are named, and `critic_turns` turns
-    of `held_out` conversations are tagged by the definitions alone.
+    With `wishes` it puts each turn into a short wish before turns are grouped: a request a turn, 4,000 at most, some
+    1,100 for a sample of 200 chats. At most `pairs` of near groups are judged (one wish or two), `topics` headings are
+    named, and `critic_turns` turns of `held_out` conversations are tagged by the definitions alone.
     """
 
+    wishes: bool = True
     pairs: int = Field(default=120, ge=0)
     topics: int = Field(default=8, ge=0)
     held_out: int = Field(default=60, ge=0)

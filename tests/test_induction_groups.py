@@ -16,6 +16,7 @@ from jobs.errors import InputError
 from jobs.evaluation.induction_metrics import score_induction
 from jobs.induction import cluster
 from jobs.induction import induce as induce_module
+from jobs.induction import seen as seen_module
 from jobs.induction.cluster import Grouping, extend, group_turns
 from jobs.induction.features import FloatArray, lexical, with_neighbours
 from jobs.induction.induce import Induced, induce
@@ -120,8 +121,8 @@ def test_turns_without_a_wish_are_answered_none() -> None:
 
 
 def test_beyond_the_vote_the_classifier_assigns_and_few_are_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(induce_module, "VOTING_TURNS", 80)
-    monkeypatch.setattr(induce_module, "EMBEDDED_TURNS", 100)
+    monkeypatch.setattr(seen_module, "VOTING_TURNS", 80)
+    monkeypatch.setattr(seen_module, "EMBEDDED_TURNS", 100)
     embedder = WordsOnly()
     talks = wishes(40)
     found = induce(talks, seed=17, embedder=embedder)

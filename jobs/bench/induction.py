@@ -24,8 +24,9 @@ _COLUMNS = ("accuracy", "precision", "recall", "f1", "nmi", "ari")
 
 
 def _judged(path: Path, settings: Settings, errors: Sequence[float], out: Path) -> dict[str, dict[str, Any]]:
-    """Our recipe with judges that err on such shares of pairs; names are keywords."""
-    settings = settings.model_copy(update={"induce": settings.induce.model_copy(update={"topics": 0})})
+    """Our recipe with judges that err on such shares of pairs; names are keywords, wishes are not simulated."""
+    induce = settings.induce.model_copy(update={"topics": 0, "wishes": False})
+    settings = settings.model_copy(update={"induce": induce})
     gold = tags_by_text([redact_conversation(chat) for chat in read_conversations(path)])
     found: dict[str, dict[str, Any]] = {}
     for error in errors:

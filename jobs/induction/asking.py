@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +19,9 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from jobs.errors import InputError, ServerError
 from jobs.llm.answers import BadAnswerError
-from jobs.llm.client import FailureKind, LlmClient, LlmResult
+from jobs.llm.client import Failure, FailureKind, LlmClient
+from jobs.llm.exchange import chat_request
+from jobs.llm.kept import KeptAnswers, get, put, request_key
 from jobs.llm.profiles import ServingProfile
 from jobs.llm.rendering import estimate_tokens, one_line
 from jobs.settings import PROJECT, LlmSettings
@@ -70,6 +74,15 @@ class Question(Generic[T]):
     parse: Callable[[str], T]
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How the answers to all questions of a step must look."""
+
+    step: str
+    schema: dict[str, Any]
+    max_tokens: int
+
+
 @dataclass(slots=True)
 class Answer(Generic[T]):
     """The value, None where no answer counted; `step` is the record, which holds chat text: a file, never a log."""
@@ -86,10 +99,14 @@ class Answer(Generic[T]):
 
 @dataclass(slots=True)
 class Asker:
-    """Asks the servers of `profile`; `steps` is the record of everything asked, in order."""
+    """Asks the servers of `profile`; `steps` is the record of everything asked, in order.
+
+    Where answers are `kept`, the one that counted for the same question to the same model is not asked for again.
+    """
 
     profile: ServingProfile
     llm: LlmSettings
+    kept: KeptAnswers | None = None
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     def ask(
@@ -107,50 +124,64 @@ class Asker:
         """
         if not questions:
             return []
-        answers, results = zip(*asyncio.run(self._all(step, questions, schema, max_tokens, progress)), strict=True)
-        failures = [result.failure for result in results if result.failure]
-        if len(failures) == len(results) and all(f.kind != FailureKind.BAD_ANSWER for f in failures):
+        form = _Form(step, schema, max_tokens)
+        with self.kept.opened() if self.kept else nullcontext() as kept:
+            asked = asyncio.run(self._all(questions, form, kept, progress))
+        answers, failures = [answer for answer, _ in asked], [failure for _, failure in asked if failure]
+        if len(failures) == len(asked) and all(f.kind != FailureKind.BAD_ANSWER for f in failures):
             raise ServerError(
                 f"the LLM answered nothing ({step}; {failures[0].kind}: {failures[0].detail}): "
                 "run `python -m jobs serve status`, or induce with --no-llm"
             )
         self.steps += [answer.step for answer in answers]
-        return list(answers)
+        return answers
 
     async def _all(
         self,
-        step: str,
         questions: Sequence[Question[T]],
-        schema: dict[str, Any],
-        max_tokens: int,
+        form: _Form,
+        kept: sqlite3.Connection | None,
         progress: StageProgress | None,
-    ) -> list[tuple[Answer[T], LlmResult[T]]]:
+    ) -> list[tuple[Answer[T], Failure | None]]:
         done = 0
 
-        async def one(client: LlmClient, question: Question[T]) -> tuple[Answer[T], LlmResult[T]]:
+        async def one(client: LlmClient, question: Question[T]) -> tuple[Answer[T], Failure | None]:
             nonlocal done
-            attempts: list[dict[str, str]] = []
-
-            def parse(text: str) -> T:
-                attempts.append({"answer": text})
-                try:
-                    return question.parse(text)
-                except BadAnswerError as error:
-                    attempts[-1]["rejected"] = str(error)
-                    raise
-
-            message = [{"role": "user", "content": question.prompt}]
-            result = await client.ask(message, schema, step, parse, max_tokens=max_tokens)
+            found = await self._one(client, question, form, kept)
             done += 1
             if progress:
-                progress(f"LLM: {step}", done, len(questions))
-            record: dict[str, Any] = {"step": step, "about": question.about, "model": self.profile.served_model_name}
-            record |= {"prompt": question.prompt, "attempts": attempts, "accepted": result.failure is None}
-            record["reason"] = str(result.failure.detail) if result.failure else ""
-            return Answer(result.value, record), result
+                progress(f"LLM: {form.step}", done, len(questions))
+            return found
 
         async with LlmClient(self.profile, self.llm) as client:
             return list(await asyncio.gather(*(one(client, question) for question in questions)))
+
+    async def _one(
+        self, client: LlmClient, question: Question[T], form: _Form, kept: sqlite3.Connection | None
+    ) -> tuple[Answer[T], Failure | None]:
+        attempts: list[dict[str, str]] = []
+
+        def parse(text: str) -> T:
+            attempts.append({"answer": text})
+            try:
+                return question.parse(text)
+            except BadAnswerError as error:
+                attempts[-1]["rejected"] = str(error)
+                raise
+
+        record: dict[str, Any] = {"step": form.step, "about": question.about, "model": self.profile.served_model_name}
+        record |= {"prompt": question.prompt, "attempts": attempts, "accepted": True, "reason": ""}
+        message = [{"role": "user", "content": question.prompt}]
+        key = request_key(chat_request(self.profile, message, form.schema, form.step, form.max_tokens))
+        if kept and (known := get(kept, key)) is not None:
+            with suppress(BadAnswerError):  # the checks are stricter now than when it was kept: it is asked again
+                return Answer(parse(known), record | {"kept": True}), None
+        result = await client.ask(message, form.schema, form.step, parse, max_tokens=form.max_tokens)
+        if result.failure:
+            return Answer(None, record | {"accepted": False, "reason": str(result.failure.detail)}), result.failure
+        if kept:
+            put(kept, key, attempts[-1]["answer"])
+        return Answer(result.value, record), None
 
 
 def step_lines(steps: Sequence[dict[str, Any]]) -> str:

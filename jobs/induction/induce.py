@@ -7,32 +7,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
 from jobs.conversation import Conversation
 from jobs.errors import InputError
 from jobs.induction.asking import Asker
-from jobs.induction.cluster import Grouping, extend, group_turns
+from jobs.induction.cluster import Grouping, group_turns
 from jobs.induction.critic import Critic, criticise
-from jobs.induction.features import FloatArray, classifier_features, lexical, views, with_neighbours
+from jobs.induction.features import views, with_neighbours
 from jobs.induction.groups import Topic, centres_of
 from jobs.induction.hierarchy import ask_topics, keyword_topic, topic_tree
 from jobs.induction.proposal import NO_INTENT, Naming, build_taxonomy, keyword_naming
 from jobs.induction.revise import Draft, Material, name_and_revise
+from jobs.induction.seen import see, spread
 from jobs.induction.turns import CustomerTurn, customer_turns
 from jobs.induction.words import HAN
 from jobs.settings import InduceSettings
 from jobs.student.embed import Embedder
 from jobs.student.training import StageProgress
 from jobs.taxonomy import Taxonomy
-
-VOTING_TURNS = 4_000
-"""So many turns are clustered (votes need n squared memory); the classifier assigns the rest."""
-
-EMBEDDED_TURNS = 20_000
-"""Beyond so many turns only the voting ones are embedded, and the rest is assigned by its words alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,55 +57,6 @@ def main_language(turns: Sequence[CustomerTurn]) -> str:
     """`zh` where at least half of the turns hold Chinese characters, else `en`."""
     chinese = sum(bool(HAN.search(turn.text)) for turn in turns)
     return "zh" if 2 * chinese >= len(turns) else "en"
-
-
-def _embed(turns: Sequence[CustomerTurn], embedder: Embedder, progress: StageProgress | None) -> FloatArray:
-    """(n, d) unit rows: the mean of the turn's embedding and that of its core, which courtesies do not colour."""
-    texts = [turn.text for turn in turns] + [turn.core for turn in turns]
-
-    def say(done: int, total: int) -> None:
-        if progress:
-            progress("embedding turns", done, total)
-
-    both = embedder.embed(texts, say)
-    return np.asarray(normalize(both[: len(turns)] + both[len(turns) :]), dtype=np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """n turns as the grouping sees them; `voters` (v,) are the rows that vote, `sentences` (v, s) theirs.
-
-    `features` (n, d) are what the classifier reads: of all turns alike, so that it can assign the rest.
-    """
-
-    voters: npt.NDArray[np.int64]
-    sentences: FloatArray
-    words: FloatArray
-    features: FloatArray
-
-
-def _see(turns: Sequence[CustomerTurn], seed: int, embedder: Embedder, progress: StageProgress | None) -> _Seen:
-    words = lexical([turn.core for turn in turns], seed)
-    count = len(turns)
-    everyone = np.arange(count)
-    voters = everyone
-    if count > VOTING_TURNS:
-        voters = np.sort(np.random.default_rng(seed).choice(count, VOTING_TURNS, replace=False))
-    embedded = everyone if count <= EMBEDDED_TURNS else voters
-    sentences = _embed([turns[i] for i in embedded.tolist()], embedder, progress)
-    if len(embedded) < count:
-        return _Seen(voters, sentences, words, words)
-    return _Seen(voters, sentences[voters], words, classifier_features(sentences, words))
-
-
-def _spread(voted: Grouping, seen: _Seen, seed: int) -> Grouping:
-    """The groups of all turns: of the voters as they are, of the rest by the classifier."""
-    count = len(seen.words)
-    others = np.setdiff1d(np.arange(count), seen.voters)
-    labels, confidence = np.zeros(count, dtype=np.int64), np.zeros(count)
-    labels[seen.voters], confidence[seen.voters] = voted.labels, voted.confidence
-    labels[others], confidence[others] = extend(voted, seen.features[seen.voters], seen.features[others], seed)
-    return Grouping(labels, confidence)
 
 
 def _headings(
@@ -186,17 +130,18 @@ def induce(
 
     # Sums of two threads differ in their last bits from those of one, and UMAP makes other groups of that.
     with threadpool_limits(limits=1):
-        seen = _see(carrying, seed, embedder, progress)
-        chats = [carrying[i].conversation_id for i in seen.voters.tolist()]
-        mixed = [with_neighbours(part, chats) for part in (seen.sentences, seen.words[seen.voters])]
+        wishing = asker if bounds.wishes else None
+        seen = see(carrying, seed, embedder, asker=wishing, language=language, progress=progress)
+        chats = [turn.conversation_id for turn in seen.turns]
+        mixed = [with_neighbours(part, chats) for part in (seen.sentences, seen.words)]
         voting = views(mixed[0], mixed[1], seed)
         grouping = group_turns(voting, seed, say, count_groups=embedder.counts_groups)
-        material = Material([carrying[i] for i in seen.voters.tolist()], seen.sentences, voting[1], language)
+        material = Material(seen.turns, seen.sentences, voting[1], language)
         whole = len(rows) < len(turns)
         draft = name_and_revise(material, grouping, asker, bounds, whole_chats=whole, progress=progress)
-        spread = _spread(draft.grouping, seen, seed)
+        grouped = spread(draft.grouping, seen, seed)
     reader = asker if draft.trusted else None
-    counts = np.bincount(spread.labels, minlength=len(draft.groups)).tolist()
+    counts = np.bincount(grouped.labels, minlength=len(draft.groups)).tolist()
     groups = [replace(group, size=counts[group.number]) for group in draft.groups[: draft.wishes]]
     namings = {group.number: keyword_naming(group, language) for group in groups} | draft.namings
     headings = _headings(draft, material, namings, asker=reader, most=bounds.topics, progress=progress)
@@ -204,11 +149,11 @@ def induce(
     critic = criticise(
         taxonomy,
         [turn for turn in customer_turns(held_out) if turn.carries],
-        (seen.sentences, draft.grouping.labels),
+        (seen.plain, draft.grouping.labels),
         embedder.embed,
         asker=reader,
         most=bounds.critic_turns,
         progress=progress,
     )
     steps = tuple(asker.steps) if asker else ()
-    return Induced(taxonomy, _assignments(turns, rows, spread, taxonomy), steps, critic, len(draft.namings))
+    return Induced(taxonomy, _assignments(turns, rows, grouped, taxonomy), steps, critic, len(draft.namings))

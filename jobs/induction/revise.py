@@ -50,9 +50,13 @@ class Draft:
 
 
 def small_talk(turns: Sequence[CustomerTurn], labels: IntArray) -> frozenset[int]:
-    """Groups that are no wish, by number; none where nothing else would be left, or where every turn was chosen."""
+    """Groups that are no wish, by number; none where nothing else would be left, or where every turn was chosen.
+
+    A turn in which an LLM saw no wish counts as one that says nothing.
+    """
     groups = range(int(labels.max()) + 1)
-    found = {g for g in groups if is_small_talk([turns[i].core for i in np.flatnonzero(labels == g).tolist()])}
+    said = ["" if turn.wish == "" else turn.core for turn in turns]
+    found = {g for g in groups if is_small_talk([said[i] for i in np.flatnonzero(labels == g).tolist()])}
     return frozenset(found) if len(found) < len(groups) else frozenset()
 
 

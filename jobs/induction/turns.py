@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from jobs.conversation import Conversation
+from jobs.conversation import Conversation, Turn
 from jobs.induction.courtesy import core
 from jobs.induction.words import HAN, words
 
@@ -23,6 +23,7 @@ _SINGLE_TURNS = 1.05
 _MASS_MESSAGE_SHARE = 0.02
 _MASS_MESSAGE_CHARS = 60
 _FEWEST_CONVERSATIONS = 5
+_BEFORE = 2
 _QUESTION = re.compile(
     r"[?？]|吗|么\b|怎么|如何|多少|什么|哪|几|能不能|可不可以|想|要|\b(?:how|what|when|where|why|which|who|need|want)\b",
     re.IGNORECASE,
@@ -33,13 +34,19 @@ _MARKUP = re.compile(r"</?(?:html|head|body|table|t[rdh]|div|span|script|center|
 
 @dataclass(frozen=True, slots=True)
 class CustomerTurn:
-    """One customer turn; `core` is its text without courtesies, the text itself where nothing else is left."""
+    """One customer turn; `core` is its text without courtesies, the text itself where nothing else is left.
+
+    `before`: what was said right before it. `wish`: what an LLM says that it wants; empty where it sees nothing, None
+    where none was asked or its answer did not count.
+    """
 
     conversation_id: str
     turn: int
     text: str
     core: str
     carries: bool
+    before: tuple[Turn, ...] = ()
+    wish: str | None = None
 
 
 def _specific(rest: str, opening: bool) -> bool:
@@ -77,11 +84,12 @@ def customer_turns(conversations: Sequence[Conversation]) -> list[CustomerTurn]:
             rest = core(text)
             carries = _specific(rest, opening) and text not in mass and not _MARKUP.search(text)
             opening = opening and not rest
-            found.append(CustomerTurn(conversation.conversation_id, number, text, rest or text, carries))
+            before = conversation.turns[max(0, number - _BEFORE) : number]
+            found.append(CustomerTurn(conversation.conversation_id, number, text, rest or text, carries, before))
     empty = sum(not turn.carries for turn in found)
     talking = len({turn.conversation_id for turn in found})
     few_empty = empty < _CHOSEN_BEFORE * len(found) and len(found) < _CHOSEN_TURNS * talking
     chosen = few_empty or len(found) <= _SINGLE_TURNS * talking
     if chosen or empty == len(found):
-        return [CustomerTurn(t.conversation_id, t.turn, t.text, t.core, True) for t in found]
+        return [replace(turn, carries=True) for turn in found]
     return found
