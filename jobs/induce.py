@@ -21,7 +21,7 @@ from jobs.induction.asking import Asker, step_lines
 from jobs.induction.critic import critic_line, critic_yaml
 from jobs.induction.induce import Induced
 from jobs.induction.induce import induce as induce_taxonomy
-from jobs.llm.kept import KeptAnswers
+from jobs.llm.kept import kept_answers
 from jobs.llm.profiles import load_profile
 from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
@@ -127,7 +127,7 @@ def _asker(settings: Settings) -> Asker:
     """Asks the LLM of the settings, and nothing twice that counted: not in a run that was killed, not a week later."""
     # A weak model that fails twice at a name will fail again; the keyword name is there.
     llm = settings.llm.model_copy(update={"retries": 1})
-    return Asker(load_profile(settings), llm, KeptAnswers(settings.var_dir / "cache" / "induction.sqlite"))
+    return Asker(load_profile(settings), llm, kept_answers(settings))
 
 
 def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: Callable[[str], None] = print) -> str:

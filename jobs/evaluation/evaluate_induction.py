@@ -17,6 +17,7 @@ from jobs.evaluation.progress import Bars
 from jobs.induction.asking import Asker, step_lines
 from jobs.induction.critic import critic_yaml
 from jobs.induction.induce import Induced, induce
+from jobs.llm.kept import kept_answers
 from jobs.llm.profiles import load_profile
 from jobs.llm.server import server_status
 from jobs.privacy.redact import redact_conversation
@@ -55,14 +56,14 @@ def _bare(path: Path) -> list[Conversation]:
 
 
 def _asker(settings: Settings) -> Asker:
-    """Raises ServerError where the settings' LLM server is not up."""
+    """Asks nothing twice that counted; raises ServerError where the settings' LLM server is not up."""
     status = server_status(settings)
     if status.state != "up":
         raise ServerError(
             f"no LLM server at {status.base_url} ({status.detail}): "
             "run `python -m jobs serve up` first, or use --no-llm"
         )
-    return Asker(load_profile(settings), settings.llm)
+    return Asker(load_profile(settings), settings.llm, kept_answers(settings))
 
 
 def _write(out: Path, induced: Induced) -> None:

@@ -23,6 +23,8 @@ VOTING_TURNS = 4_000
 EMBEDDED_TURNS = 20_000
 """Beyond so many turns only the voting ones are embedded, and the rest is assigned by its words alone."""
 
+_WISH_WEIGHT = np.float32(0.5)
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -40,16 +42,15 @@ class Seen:
     features: FloatArray
 
 
-def _embed(
-    texts: Sequence[str], turns: Sequence[CustomerTurn], embedder: Embedder, progress: StageProgress | None
-) -> FloatArray:
-    """(n, d) unit rows: the mean of a text's embedding and that of its turn's core, which courtesies do not colour."""
+def _embed(turns: Sequence[CustomerTurn], embedder: Embedder, progress: StageProgress | None) -> FloatArray:
+    """(n, d) unit rows: the mean of the turn's embedding and that of its core, which courtesies do not colour."""
+    texts = [turn.text for turn in turns] + [turn.core for turn in turns]
 
     def say(done: int, total: int) -> None:
         if progress:
             progress("embedding turns", done, total)
 
-    both = embedder.embed([*texts, *(turn.core for turn in turns)], say)
+    both = embedder.embed(texts, say)
     return np.asarray(normalize(both[: len(turns)] + both[len(turns) :]), dtype=np.float32)
 
 
@@ -74,8 +75,7 @@ def see(
     if count > VOTING_TURNS:
         voters = np.sort(np.random.default_rng(seed).choice(count, VOTING_TURNS, replace=False))
     embedded = everyone if count <= EMBEDDED_TURNS else voters
-    known = [turns[i] for i in embedded.tolist()]
-    rows = _embed([turn.text for turn in known], known, embedder, progress)
+    rows = _embed([turns[i] for i in embedded.tolist()], embedder, progress)
     plain = rows if len(embedded) == len(voters) else rows[voters]
     features = words if len(embedded) < count else classifier_features(rows, words)
     voting = [turns[i] for i in voters.tolist()]
@@ -83,8 +83,16 @@ def see(
         voting = with_wishes(voting, asker, language, embedder.embed, progress)
     if not any(turn.wish for turn in voting):
         return Seen(voters, voting, plain, words[voters], plain, features)
-    said = [f"{turn.wish} {turn.core}" if turn.wish else turn.core for turn in voting]
-    return Seen(voters, voting, _embed(said, voting, embedder, progress), lexical(said, seed), plain, features)
+    wanted = [turn.wish or turn.core for turn in voting]
+    sentences = _beside(plain, embedder.embed(wanted))
+    mixed = np.hstack([words[voters], _WISH_WEIGHT * lexical(wanted, seed)])
+    return Seen(voters, voting, sentences, np.asarray(normalize(mixed), dtype=np.float32), plain, features)
+
+
+def _beside(plain: FloatArray, wanted: FloatArray) -> FloatArray:
+    """(v, s) unit rows: what turns say and what they want, each side centred on itself."""
+    sides = [normalize(side - side.mean(axis=0, keepdims=True)) for side in (plain, wanted)]
+    return np.asarray(normalize(sides[0] + _WISH_WEIGHT * sides[1]), dtype=np.float32)
 
 
 def spread(voted: Grouping, seen: Seen, seed: int) -> Grouping:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import InputError
+from jobs.settings import Settings
 
 
 def request_key(request: dict[str, Any]) -> bytes:
@@ -49,6 +50,11 @@ class KeptAnswers:
             raise InputError(f"{self.path}: the kept answers cannot be used ({error}); delete the file") from error
         finally:
             connection.close()
+
+
+def kept_answers(settings: Settings) -> KeptAnswers:
+    """What induction was answered, under `var`."""
+    return KeptAnswers(settings.var_dir / "cache" / "induction.sqlite")
 
 
 def get(connection: sqlite3.Connection, key: bytes) -> str | None:
