@@ -102,5 +102,6 @@ def test_every_question_to_the_llm_is_on_record(tmp_path: Path, settings: Settin
         result = evaluate_induction(write(tmp_path / "in.jsonl", gold=True), out, use_llm=True, settings=settings)
     steps = [json.loads(step) for step in (out / "llm_steps.jsonl").read_text("utf-8").splitlines()]
     assert result["named_by_llm"] == 0 and len(fake.requests) == len(steps)
-    assert Counter(step["step"] for step in steps) == {"wish": result["turns"], "name": result["tags_proposed"]}
+    turns = len((out / "assignments.jsonl").read_text("utf-8").splitlines())
+    assert Counter(step["step"] for step in steps) == {"wish": turns, "name": result["tags_proposed"]}
     assert all(step["attempts"][0]["rejected"].startswith("not_json") for step in steps)
