@@ -17,11 +17,10 @@ from pyspark.sql import functions as F
 
 from jobs.conversation import Conversation, Turn
 from jobs.errors import GateError
-from jobs.induction.asking import Asker, step_lines
+from jobs.induction.asking import asker_of, step_lines
 from jobs.induction.critic import critic_line, critic_yaml
 from jobs.induction.induce import Induced
 from jobs.induction.induce import induce as induce_taxonomy
-from jobs.llm.kept import kept_answers
 from jobs.llm.profiles import load_profile
 from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
@@ -123,13 +122,6 @@ def _write(folder: Path, induced: Induced) -> None:
         page.write_text(critic_yaml(induced.critic, induced.taxonomy), "utf-8")
 
 
-def _asker(settings: Settings) -> Asker:
-    """Asks the LLM of the settings, and nothing twice that counted: not in a run that was killed, not a week later."""
-    # A weak model that fails twice at a name will fail again; the keyword name is there.
-    llm = settings.llm.model_copy(update={"retries": 1})
-    return Asker(load_profile(settings), llm, kept_answers(settings))
-
-
 def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: Callable[[str], None] = print) -> str:
     """Induce a proposed taxonomy from the sample of night `ds`; returns a line that says what was found.
 
@@ -160,7 +152,7 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
         conversations,
         seed=settings.sample.seed,
         embedder=embedder,
-        asker=_asker(settings) if use_llm else None,
+        asker=asker_of(settings) if use_llm else None,
         bounds=settings.induce,
         held_out=held_out,
         name=settings.scenario,

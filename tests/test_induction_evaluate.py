@@ -95,7 +95,7 @@ def test_held_out_conversations_make_no_tag_and_try_the_definitions(tmp_path: Pa
 
 
 def test_every_question_to_the_llm_is_on_record(tmp_path: Path, settings: Settings) -> None:
-    with FakeLlm(Reply("no name"), model="smollm2-135m-instruct") as fake:
+    with FakeLlm(Reply("?!"), model="smollm2-135m-instruct") as fake:
         llm = settings.llm.model_copy(update={"base_url": fake.base_url, "retries": 0})
         settings = settings.model_copy(update={"llm": llm})
         out = tmp_path / "out"
@@ -104,4 +104,21 @@ def test_every_question_to_the_llm_is_on_record(tmp_path: Path, settings: Settin
     assert result["named_by_llm"] == 0 and len(fake.requests) == len(steps)
     turns = len((out / "assignments.jsonl").read_text("utf-8").splitlines())
     assert Counter(step["step"] for step in steps) == {"wish": turns, "name": result["tags_proposed"]}
-    assert all(step["attempts"][0]["rejected"].startswith("not_json") for step in steps)
+    assert all(step["attempts"][0]["rejected"] for step in steps)
+
+
+def test_the_same_set_again_asks_nothing_that_counted(tmp_path: Path, settings: Settings) -> None:
+    source = write(tmp_path / "in.jsonl", gold=True)
+
+    def asked(body: dict[str, Any]) -> Reply:
+        said = body["messages"][-1]["content"]
+        return Reply(said.removesuffix(" ->").splitlines()[-1][:40] if said.endswith("->") else "no name")
+
+    with FakeLlm(asked, model="smollm2-135m-instruct") as fake:
+        llm = settings.llm.model_copy(update={"base_url": fake.base_url, "retries": 0})
+        settings = settings.model_copy(update={"llm": llm})
+        found = [evaluate_induction(source, tmp_path / str(n), use_llm=True, settings=settings) for n in (1, 2)]
+        wishes = Counter(body["messages"][-1]["content"].endswith("->") for body in fake.requests)
+    first, again = ((tmp_path / str(n) / "assignments.jsonl").read_bytes() for n in (1, 2))
+    assert wishes == {True: 24, False: 2 * found[0]["tags_proposed"]}, "names did not count, and are asked again"
+    assert first == again

@@ -53,7 +53,7 @@ class SimulatedJudge(Asker):
         self,
         step: str,
         questions: Sequence[Question[T]],
-        schema: dict[str, Any],
+        schema: dict[str, Any] | None,
         max_tokens: int,
         progress: StageProgress | None = None,
     ) -> list[Answer[T]]:

@@ -14,11 +14,9 @@ from jobs.errors import InputError, ServerError
 from jobs.evaluation.induction_baseline import YARDSTICKS, Yardstick
 from jobs.evaluation.induction_metrics import InductionScores, score_induction
 from jobs.evaluation.progress import Bars
-from jobs.induction.asking import Asker, step_lines
+from jobs.induction.asking import Asker, asker_of, step_lines
 from jobs.induction.critic import critic_yaml
 from jobs.induction.induce import Induced, induce
-from jobs.llm.kept import kept_answers
-from jobs.llm.profiles import load_profile
 from jobs.llm.server import server_status
 from jobs.privacy.redact import redact_conversation
 from jobs.settings import EmbeddingSettings, Settings
@@ -56,14 +54,14 @@ def _bare(path: Path) -> list[Conversation]:
 
 
 def _asker(settings: Settings) -> Asker:
-    """Asks nothing twice that counted; raises ServerError where the settings' LLM server is not up."""
+    """Raises ServerError where the settings' LLM server is not up."""
     status = server_status(settings)
     if status.state != "up":
         raise ServerError(
             f"no LLM server at {status.base_url} ({status.detail}): "
             "run `python -m jobs serve up` first, or use --no-llm"
         )
-    return Asker(load_profile(settings), settings.llm, kept_answers(settings))
+    return asker_of(settings)
 
 
 def _write(out: Path, induced: Induced) -> None:

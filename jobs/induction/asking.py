@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -21,10 +20,10 @@ from jobs.errors import InputError, ServerError
 from jobs.llm.answers import BadAnswerError
 from jobs.llm.client import Failure, FailureKind, LlmClient
 from jobs.llm.exchange import chat_request
-from jobs.llm.kept import KeptAnswers, get, put, request_key
-from jobs.llm.profiles import ServingProfile
+from jobs.llm.kept import KeptAnswers, OpenedAnswers, kept_answers, request_key
+from jobs.llm.profiles import ServingProfile, load_profile
 from jobs.llm.rendering import estimate_tokens, one_line
-from jobs.settings import PROJECT, LlmSettings
+from jobs.settings import PROJECT, LlmSettings, Settings
 from jobs.student.training import StageProgress
 
 T = TypeVar("T")
@@ -79,7 +78,7 @@ class _Form:
     """How the answers to all questions of a step must look."""
 
     step: str
-    schema: dict[str, Any]
+    schema: dict[str, Any] | None
     max_tokens: int
 
 
@@ -113,14 +112,17 @@ class Asker:
         self,
         step: str,
         questions: Sequence[Question[T]],
-        schema: dict[str, Any],
+        schema: dict[str, Any] | None,
         max_tokens: int,
         progress: StageProgress | None = None,
     ) -> list[Answer[T]]:
-        """One answer a question, in order. `step` names the step in the record and in what is reported.
+        """One answer a question, in order, that keeps `schema` or, where it is None, is one line of text.
+
+        `step` names the step in the record and in what is reported.
 
         Raises:
             ServerError: the server answered not a single one.
+            InputError: the file with the kept answers cannot be used.
         """
         if not questions:
             return []
@@ -140,7 +142,7 @@ class Asker:
         self,
         questions: Sequence[Question[T]],
         form: _Form,
-        kept: sqlite3.Connection | None,
+        kept: OpenedAnswers | None,
         progress: StageProgress | None,
     ) -> list[tuple[Answer[T], Failure | None]]:
         done = 0
@@ -157,7 +159,7 @@ class Asker:
             return list(await asyncio.gather(*(one(client, question) for question in questions)))
 
     async def _one(
-        self, client: LlmClient, question: Question[T], form: _Form, kept: sqlite3.Connection | None
+        self, client: LlmClient, question: Question[T], form: _Form, kept: OpenedAnswers | None
     ) -> tuple[Answer[T], Failure | None]:
         attempts: list[dict[str, str]] = []
 
@@ -173,15 +175,26 @@ class Asker:
         record |= {"prompt": question.prompt, "attempts": attempts, "accepted": True, "reason": ""}
         message = [{"role": "user", "content": question.prompt}]
         key = request_key(chat_request(self.profile, message, form.schema, form.step, form.max_tokens))
-        if kept and (known := get(kept, key)) is not None:
+        if kept and (known := kept.get(key)) is not None:
             with suppress(BadAnswerError):  # the checks are stricter now than when it was kept: it is asked again
                 return Answer(parse(known), record | {"kept": True}), None
         result = await client.ask(message, form.schema, form.step, parse, max_tokens=form.max_tokens)
         if result.failure:
             return Answer(None, record | {"accepted": False, "reason": str(result.failure.detail)}), result.failure
         if kept:
-            put(kept, key, attempts[-1]["answer"])
+            kept.put(key, attempts[-1]["answer"])
         return Answer(result.value, record), None
+
+
+def asker_of(settings: Settings) -> Asker:
+    """Asks the LLM of the settings, and nothing twice that counted: not in a run that was killed, not a week later.
+
+    Raises:
+        InputError: there is no such serving profile.
+    """
+    # A weak model that fails twice at a name will fail again; the keyword name is there.
+    llm = settings.llm.model_copy(update={"retries": min(1, settings.llm.retries)})
+    return Asker(load_profile(settings), llm, kept_answers(settings))
 
 
 def step_lines(steps: Sequence[dict[str, Any]]) -> str:

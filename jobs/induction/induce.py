@@ -19,7 +19,7 @@ from jobs.induction.groups import Topic, centres_of
 from jobs.induction.hierarchy import ask_topics, keyword_topic, topic_tree
 from jobs.induction.proposal import NO_INTENT, Naming, build_taxonomy, keyword_naming
 from jobs.induction.revise import Draft, Material, name_and_revise
-from jobs.induction.seen import see, spread
+from jobs.induction.seen import Seen, see, spread
 from jobs.induction.turns import CustomerTurn, customer_turns
 from jobs.induction.words import HAN
 from jobs.settings import InduceSettings
@@ -94,6 +94,34 @@ def _assignments(
     )
 
 
+def _drafted(
+    turns: Sequence[CustomerTurn],
+    *,
+    whole_chats: bool,
+    seed: int,
+    embedder: Embedder,
+    asker: Asker | None,
+    bounds: InduceSettings,
+    language: str,
+    progress: StageProgress | None,
+) -> tuple[Seen, Material, Draft]:
+    """The turns as they were seen, what the groups are made of, and the groups with the names by the LLM."""
+
+    def say(text: str) -> None:
+        if progress:
+            progress(text, 0, 1)
+
+    wishing = asker if bounds.wishes else None
+    seen = see(turns, seed, embedder, asker=wishing, language=language, progress=progress)
+    chats = [turn.conversation_id for turn in seen.turns]
+    mixed = [with_neighbours(part, chats) for part in (seen.sentences, seen.words)]
+    voting = views(mixed[0], mixed[1], seed)
+    grouping = group_turns(voting, seed, say, count_groups=embedder.counts_groups)
+    material = Material(seen.turns, seen.sentences, voting[1], language)
+    draft = name_and_revise(material, grouping, asker, bounds, whole_chats=whole_chats, progress=progress)
+    return seen, material, draft
+
+
 def induce(
     conversations: Sequence[Conversation],
     *,
@@ -123,22 +151,18 @@ def induce(
     rows = [i for i, turn in enumerate(turns) if turn.carries]
     carrying = [turns[i] for i in rows]
     language = language or main_language(carrying)
-
-    def say(text: str) -> None:
-        if progress:
-            progress(text, 0, 1)
-
     # Sums of two threads differ in their last bits from those of one, and UMAP makes other groups of that.
     with threadpool_limits(limits=1):
-        wishing = asker if bounds.wishes else None
-        seen = see(carrying, seed, embedder, asker=wishing, language=language, progress=progress)
-        chats = [turn.conversation_id for turn in seen.turns]
-        mixed = [with_neighbours(part, chats) for part in (seen.sentences, seen.words)]
-        voting = views(mixed[0], mixed[1], seed)
-        grouping = group_turns(voting, seed, say, count_groups=embedder.counts_groups)
-        material = Material(seen.turns, seen.sentences, voting[1], language)
-        whole = len(rows) < len(turns)
-        draft = name_and_revise(material, grouping, asker, bounds, whole_chats=whole, progress=progress)
+        seen, material, draft = _drafted(
+            carrying,
+            whole_chats=len(rows) < len(turns),
+            seed=seed,
+            embedder=embedder,
+            asker=asker,
+            bounds=bounds,
+            language=language,
+            progress=progress,
+        )
         grouped = spread(draft.grouping, seen, seed)
     reader = asker if draft.trusted else None
     counts = np.bincount(grouped.labels, minlength=len(draft.groups)).tolist()

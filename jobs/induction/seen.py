@@ -67,6 +67,7 @@ def see(
 
     Raises:
         ServerError: there is an asker and its server answers nothing.
+        InputError: as `with_wishes`.
     """
     words = lexical([turn.core for turn in turns], seed)
     count = len(turns)

@@ -121,12 +121,12 @@ class LlmClient:
     async def ask(
         self,
         messages: Sequence[dict[str, str]],
-        schema: dict[str, Any],
+        schema: dict[str, Any] | None,
         schema_name: str,
         parse: Callable[[str], T],
         max_tokens: int | None = None,
     ) -> LlmResult[T]:
-        """One answer that keeps `schema` and that `parse` accepts, asked for up to `1 + retries` times.
+        """One answer that keeps `schema` (None: one line) and that `parse` accepts, in up to `1 + retries` attempts.
 
         `parse` gets the answer's text and raises BadAnswerError for what does not count; such an answer is asked again
         with another seed and some temperature. `max_tokens` defaults to the profile's `max_output_tokens`.

@@ -85,13 +85,13 @@ class LlmUsage:
 def chat_request(
     profile: ServingProfile,
     messages: Sequence[dict[str, str]],
-    schema: dict[str, Any],
+    schema: dict[str, Any] | None,
     schema_name: str,
     max_tokens: int | None = None,
 ) -> dict[str, Any]:
     """Arguments of the openai client for an answer that keeps `schema`; what OpenAI does not know is in `extra_body`.
 
-    `max_tokens` defaults to the profile's `max_output_tokens`.
+    `schema` None asks for one line of text. `max_tokens` defaults to the profile's `max_output_tokens`.
     """
     body: dict[str, Any] = dict(profile.extra_body)
     request: dict[str, Any] = {
@@ -102,7 +102,9 @@ def chat_request(
         "temperature": 0.0,
         "extra_body": body,
     }
-    if profile.structured == "structured_outputs":
+    if schema is None:
+        request["stop"] = ["\n"]
+    elif profile.structured == "structured_outputs":
         body["structured_outputs"] = {"json": schema, "disable_any_whitespace": True}
     else:
         form = {"name": schema_name, "schema": schema, "strict": True}
@@ -148,10 +150,10 @@ class Asks(Protocol):
     async def ask(
         self,
         messages: Sequence[dict[str, str]],
-        schema: dict[str, Any],
+        schema: dict[str, Any] | None,
         schema_name: str,
         parse: Callable[[str], T],
         max_tokens: int | None = None,
     ) -> LlmResult[T]:
-        """One answer that keeps `schema` and that `parse` accepts, or why there is none."""
+        """One answer that keeps `schema` (None: one line of text) and that `parse` accepts, or why there is none."""
         ...

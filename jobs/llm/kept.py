@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import InputError
 from jobs.settings import Settings
+from jobs.sqlite_file import key_value_table
 
 
 def request_key(request: dict[str, Any]) -> bytes:
@@ -21,48 +21,39 @@ def request_key(request: dict[str, Any]) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptAnswers:
-    """Request → answer in one SQLite file on a local disk, written through at once; questions are not in it.
+class OpenedAnswers:
+    """The answers in an open file."""
 
-    It can be deleted at any time: what it held is asked again.
-    """
+    connection: sqlite3.Connection
+
+    def get(self, key: bytes) -> str | None:
+        """The answer kept for the request with this key, or None."""
+        row = self.connection.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else None
+
+    def put(self, key: bytes, answer: str) -> None:
+        """Keep an answer at once."""
+        with self.connection:
+            self.connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, answer))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswers:
+    """Request → answer in one SQLite file; questions are not in it. What a deleted file held is asked again."""
 
     path: Path
 
     @contextmanager
-    def opened(self) -> Iterator[sqlite3.Connection]:
-        """A connection for `get` and `put`; what was put stays, whatever happens to this process.
+    def opened(self) -> Iterator[OpenedAnswers]:
+        """The file, open; what was put stays, whatever happens to this process.
 
         Raises:
             InputError: the file cannot be used.
         """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=120.0, isolation_level=None)
-        except (OSError, sqlite3.OperationalError) as error:
-            raise InputError(f"{self.path}: the kept answers cannot be opened ({error})") from error
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID")
-            yield connection
-        except sqlite3.DatabaseError as error:
-            raise InputError(f"{self.path}: the kept answers cannot be used ({error}); delete the file") from error
-        finally:
-            connection.close()
+        with key_value_table(self.path, "answers", "answer TEXT", "kept answers") as connection:
+            yield OpenedAnswers(connection)
 
 
 def kept_answers(settings: Settings) -> KeptAnswers:
     """What induction was answered, under `var`."""
     return KeptAnswers(settings.var_dir / "cache" / "induction.sqlite")
-
-
-def get(connection: sqlite3.Connection, key: bytes) -> str | None:
-    """The answer kept for this request, or None."""
-    row = connection.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-    return str(row[0]) if row else None
-
-
-def put(connection: sqlite3.Connection, key: bytes, answer: str) -> None:
-    """Keep an answer at once."""
-    connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, answer))

