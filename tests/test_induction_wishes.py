@@ -16,7 +16,9 @@ from jobs.errors import ServerError
 from jobs.evaluation.induction_metrics import score_induction
 from jobs.induction.asking import Asker
 from jobs.induction.features import FloatArray
+from jobs.induction.groups import Group
 from jobs.induction.induce import Induced, induce
+from jobs.induction.proposal import Naming, fallback_namings
 from jobs.induction.revise import small_talk
 from jobs.induction.turns import CustomerTurn, customer_turns
 from jobs.induction.wishes import parse_wish, share_found, with_wishes
@@ -203,29 +205,58 @@ def induced_with(script: Any, *, held_out: Sequence[Conversation] = (), **bounds
         return found, sum("Message: " in body["messages"][0]["content"] for body in fake.requests)
 
 
-def induced(script: Any, **bounds: Any) -> tuple[float, int]:
-    chats = talks()
-    found, requests = induced_with(script, **bounds)
-    gold = {(c.conversation_id, 2): c.turn_labels[2] for c in chats if c.turn_labels}
-    scores = score_induction(
-        [a.tag for a in found.assignments], [gold.get((a.conversation_id, a.turn), ()) for a in found.assignments]
-    )
-    assert scores is not None
-    return scores.precision, requests
-
-
 def reader(body: dict[str, Any]) -> Reply:
+    """Knows every wish, and names no group."""
     if not MESSAGE.search(body["messages"][-1]["content"]):
         return Reply("no name")
     return Reply(WISH_OF[message_of(body)])
 
 
-def test_turns_that_want_the_same_are_grouped_though_they_share_no_word() -> None:
-    without, none = induced(reader, wishes=False)
-    pure, requests = induced(reader)
+@pytest.fixture(scope="module")
+def read() -> tuple[Induced, int]:
+    return induced_with(reader)
+
+
+def precision(found: Induced) -> float:
+    gold = {(chat.conversation_id, 2): chat.turn_labels[2] for chat in talks() if chat.turn_labels}
+    scores = score_induction(
+        [a.tag for a in found.assignments], [gold.get((a.conversation_id, a.turn), ()) for a in found.assignments]
+    )
+    assert scores is not None
+    return scores.precision
+
+
+def test_turns_that_want_the_same_are_grouped_though_they_share_no_word(read: tuple[Induced, int]) -> None:
+    without, none = induced_with(reader, wishes=False)
+    found, requests = read
     assert none == 0
     assert requests == len(WISH_OF), "greetings and thanks are not asked about"
-    assert without < 0.5 and pure > 0.7
+    assert precision(without) < 0.5 and precision(found) > 0.7
+
+
+def test_a_group_that_nobody_names_is_called_by_what_most_of_it_want(read: tuple[Induced, int]) -> None:
+    found, _ = read
+    names = [tag.name for tag in found.taxonomy.tags]
+    assert found.named_by_llm == 0 and set(WANTED) <= set(names)
+    first = found.taxonomy.tags[names.index("redeem fund")]
+    assert first.id.startswith("redeem_fund_")
+    assert re.match(r"Customers mostly want: redeem fund \(\d+ turns\)", first.definition)
+
+
+def test_a_wish_is_the_name_of_one_group_only() -> None:
+    def group(number: int, *wishes: tuple[str, int]) -> Group:
+        return Group(number, 9, (f"word{number}",), (turn("what they said"),), (), wishes)
+
+    groups = [group(0, ("sell fund", 5)), group(1, ("Sell fund", 4), ("ask price", 2)), group(2, ("ask price", 2))]
+    found = fallback_namings([*groups, group(3)], {9: Naming("sell house", "The customer sells.")}, "en")
+    assert [naming.name for naming in found.values()] == ["sell fund", "ask price", "word2", "word3"]
+    taken = fallback_namings(groups[:1], {9: Naming("Sell Fund", "The customer sells.")}, "en")
+    assert taken[0].name == "word0", "the LLM has given this name to another group"
+    named = fallback_namings(groups[:1], {0: Naming("part with it", "The customer sells.")}, "en")
+    assert named == {}
+    assert fallback_namings([group(0, ("办理赎回", 5))], {}, "zh")[0].definition.startswith(
+        "客户多想：办理赎回（5 句）。"
+    )
 
 
 def test_where_not_all_turns_vote_the_voters_alone_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:

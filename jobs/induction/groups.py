@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,18 +15,23 @@ from jobs.induction.keywords import group_keywords
 from jobs.induction.turns import CustomerTurn
 
 _EXAMPLES = 6
+_WISHES = 3
 _NEIGHBOURS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`number` from 0 by falling size; `examples` are typical turns, most typical first; `neighbours` are numbers."""
+    """`number` from 0 by falling size; `examples` are typical turns, most typical first; `neighbours` are numbers.
+
+    `wishes`: what an LLM says that several of the turns want, with how many do, most first.
+    """
 
     number: int
     size: int
     keywords: tuple[str, ...]
     examples: tuple[CustomerTurn, ...]
     neighbours: tuple[int, ...]
+    wishes: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,12 @@ def centres_of(labels: IntArray, sentences: FloatArray) -> tuple[FloatArray, Flo
     unit = normalize(sentences - sentences.mean(axis=0, keepdims=True))
     groups = range(int(labels.max()) + 1)
     return unit, normalize(np.stack([unit[labels == number].mean(axis=0) for number in groups]))
+
+
+def _commonest(wishes: Sequence[str | None]) -> tuple[tuple[str, int], ...]:
+    counts = Counter(wish for wish in wishes if wish)
+    ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return tuple((wish, turns) for wish, turns in ordered[:_WISHES] if turns > 1)
 
 
 def describe(turns: Sequence[CustomerTurn], grouping: Grouping, sentences: FloatArray) -> list[Group]:
@@ -60,6 +72,13 @@ def describe(turns: Sequence[CustomerTurn], grouping: Grouping, sentences: Float
         examples = tuple({turns[i].core.lower(): turns[i] for i in order[: 4 * _EXAMPLES][::-1]}.values())[::-1]
         near = np.argsort(-closeness[number], kind="stable")[: min(_NEIGHBOURS, grouping.groups - 1)]
         groups.append(
-            Group(number, len(rows), tuple(keywords[number]), examples[:_EXAMPLES], tuple(int(i) for i in near))
+            Group(
+                number,
+                len(rows),
+                tuple(keywords[number]),
+                examples[:_EXAMPLES],
+                tuple(int(i) for i in near),
+                _commonest([turns[i].wish for i in rows.tolist()]),
+            )
         )
     return groups

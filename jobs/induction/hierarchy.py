@@ -55,7 +55,7 @@ def topic_tree(centres: FloatArray) -> list[Topic]:
 
 
 def keyword_topic(leads: Sequence[str], names: Sequence[str], language: str) -> Naming:
-    """The heading that nobody could name better: `leads`, the strongest keywords of its tags, and their `names`."""
+    """The heading that nobody could name better: `leads`, a word or two for each of its tags, and their `names`."""
     chinese = language_code(language) == "zh"
     strongest = list(dict.fromkeys(leads))[:2] or list(names[:2])
     if chinese:

@@ -17,7 +17,7 @@ from jobs.induction.critic import Critic, criticise
 from jobs.induction.features import views, with_neighbours
 from jobs.induction.groups import Topic, centres_of
 from jobs.induction.hierarchy import ask_topics, keyword_topic, topic_tree
-from jobs.induction.proposal import NO_INTENT, Naming, build_taxonomy, keyword_naming
+from jobs.induction.proposal import NO_INTENT, Naming, build_taxonomy, fallback_namings
 from jobs.induction.revise import Draft, Material, name_and_revise
 from jobs.induction.seen import Seen, see, spread
 from jobs.induction.turns import CustomerTurn, customer_turns
@@ -74,8 +74,13 @@ def _headings(
     given = ask_topics(asker, topics, namings, material.language, most=most, progress=progress) if asker else {}
     found: list[tuple[Topic, Naming]] = []
     for place, topic in enumerate(topics):
-        leads = [word for number in topic.members for word in draft.groups[number].keywords[:1]]
-        names = [namings[number].name for number in topic.members]
+        members = [draft.groups[number] for number in topic.members]
+        names = [namings[group.number].name for group in members]
+        leads = [
+            word
+            for group, name in zip(members, names, strict=True)
+            for word in ([name] if group.wishes else group.keywords[:1])
+        ]
         found.append((topic, given.get(place) or keyword_topic(leads, names, material.language)))
     return found
 
@@ -167,7 +172,7 @@ def induce(
     reader = asker if draft.trusted else None
     counts = np.bincount(grouped.labels, minlength=len(draft.groups)).tolist()
     groups = [replace(group, size=counts[group.number]) for group in draft.groups[: draft.wishes]]
-    namings = {group.number: keyword_naming(group, language) for group in groups} | draft.namings
+    namings = fallback_namings(groups, draft.namings, language) | draft.namings
     headings = _headings(draft, material, namings, asker=reader, most=bounds.topics, progress=progress)
     taxonomy = build_taxonomy(groups, namings, headings, name=name, language=language)
     critic = criticise(

@@ -52,6 +52,29 @@ def keyword_naming(group: Group, language: str) -> Naming:
     return Naming(", ".join(strongest), definition, slug=slug(" ".join(strongest[:2])))
 
 
+def wish_naming(group: Group, wish: str, language: str) -> Naming:
+    """The name of a group that got none of its own, where an LLM told what each turn wants: what most of them do."""
+    own = keyword_naming(group, language)
+    if language.startswith("zh"):
+        said = "、".join(f"{text}（{turns} 句）" for text, turns in group.wishes)
+        return Naming(wish, f"客户多想：{said}。{own.definition}")
+    said = ", ".join(f"{text} ({turns} turns)" for text, turns in group.wishes)
+    return Naming(wish, f"Customers mostly want: {said}. {own.definition}", slug=slug(wish))
+
+
+def fallback_namings(groups: Sequence[Group], named: Mapping[int, Naming], language: str) -> dict[int, Naming]:
+    """Names by number for the `groups` that are not `named`: a common wish that is no other's name, else keywords."""
+    taken = {naming.name.casefold() for naming in named.values()}
+    found: dict[int, Naming] = {}
+    for group in groups:
+        if group.number in named:
+            continue
+        wish = next((text for text, _ in group.wishes if text.casefold() not in taken), "")
+        found[group.number] = wish_naming(group, wish, language) if wish else keyword_naming(group, language)
+        taken.add(found[group.number].name.casefold())
+    return found
+
+
 def tag_ids(groups: Sequence[Group], namings: Sequence[Naming]) -> list[str]:
     """Slug and a short hash of the group's keywords: the same groups get the same ids, whatever their numbers."""
     found: list[str] = []
