@@ -167,9 +167,8 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
     stamp.write_text(key, "utf-8")
     found = induced.taxonomy
     new = f"{len(alignment.added)} of them new beside {len(approved.tag_ids)} approved ones"
-    said = (
-        f"{len(found.tags)} tags induced under {len(found.topics)} topics, {induced.named_by_llm} named by LLM, {new}"
-    )
+    named = f"{induced.named_by_llm} named by LLM, {induced.named_by_wish} by their turns' commonest wish"
+    said = f"{len(found.tags)} tags induced under {len(found.topics)} topics, {named}, {new}"
     tried = f"; {critic_line(induced.critic)}" if induced.critic else ""
     return f"{said}{tried}: {folder / 'taxonomy.yaml'}"
 

@@ -151,7 +151,7 @@ def evaluate_induction(
         figures = scores.to_dict() | {"tags_proposed": len(induced.taxonomy.tags)}
     figures["topics"] = len(induced.taxonomy.topics)
     if asker is not None:
-        figures["named_by_llm"] = induced.named_by_llm
+        figures |= {"named_by_llm": induced.named_by_llm, "named_by_wish": induced.named_by_wish}
     if induced.critic is not None:
         figures |= {"held_out_turns": induced.critic.turns, "held_out_agreed": induced.critic.agreed}
         figures["confusable_pairs"] = len(induced.critic.confusions)

@@ -43,7 +43,7 @@ class Induced:
     """A proposed taxonomy, one assignment a customer turn in order of the input, and how it came about.
 
     `steps` is the record of what the LLM was asked, `critic` what held-out conversations say of the definitions,
-    `named_by_llm` how many tags have a name by the LLM.
+    `named_by_llm` how many tags the LLM named, `named_by_wish` how many bear what the LLM says their turns want.
     """
 
     taxonomy: Taxonomy
@@ -51,6 +51,7 @@ class Induced:
     steps: tuple[dict[str, Any], ...] = ()
     critic: Critic | None = None
     named_by_llm: int = 0
+    named_by_wish: int = 0
 
 
 def main_language(turns: Sequence[CustomerTurn]) -> str:
@@ -172,7 +173,9 @@ def induce(
     reader = asker if draft.trusted else None
     counts = np.bincount(grouped.labels, minlength=len(draft.groups)).tolist()
     groups = [replace(group, size=counts[group.number]) for group in draft.groups[: draft.wishes]]
-    namings = fallback_namings(groups, draft.namings, language) | draft.namings
+    others = fallback_namings(groups, draft.namings, language)
+    namings = others | draft.namings
+    by_wish = sum(others[g.number].name in dict(g.wishes) for g in groups if g.number in others)
     headings = _headings(draft, material, namings, asker=reader, most=bounds.topics, progress=progress)
     taxonomy = build_taxonomy(groups, namings, headings, name=name, language=language)
     critic = criticise(
@@ -185,4 +188,4 @@ def induce(
         progress=progress,
     )
     steps = tuple(asker.steps) if asker else ()
-    return Induced(taxonomy, _assignments(turns, rows, grouped, taxonomy), steps, critic, len(draft.namings))
+    return Induced(taxonomy, _assignments(turns, rows, grouped, taxonomy), steps, critic, len(draft.namings), by_wish)
