@@ -21,7 +21,7 @@ from jobs.induction.induce import Induced, induce
 from jobs.induction.proposal import Naming, fallback_namings
 from jobs.induction.revise import small_talk
 from jobs.induction.turns import CustomerTurn, customer_turns
-from jobs.induction.wishes import parse_wish, share_found, with_wishes
+from jobs.induction.wishes import parse_wish, prompt_examples, share_found, with_wishes
 from jobs.llm.answers import BadAnswerError
 from jobs.llm.profiles import PROFILES, ServingProfile, read_profile
 from jobs.settings import InduceSettings, LlmSettings
@@ -252,11 +252,26 @@ def test_a_wish_is_the_name_of_one_group_only() -> None:
     assert [naming.name for naming in found.values()] == ["sell fund", "ask price", "word2", "word3"]
     taken = fallback_namings(groups[:1], {9: Naming("Sell Fund", "The customer sells.")}, "en")
     assert taken[0].name == "word0", "the LLM has given this name to another group"
+    copied = fallback_namings(groups[1:2], {}, "en", {"sell fund"})
+    assert copied[1].name == "ask price", "an example of the prompt is no name"
     named = fallback_namings(groups[:1], {0: Naming("part with it", "The customer sells.")}, "en")
     assert named == {}
     assert fallback_namings([group(0, ("办理赎回", 5))], {}, "zh")[0].definition.startswith(
         "客户多想：办理赎回（5 句）。"
     )
+
+
+@pytest.mark.parametrize(("language", "wish"), [("zh", "咨询物流进度"), ("en", "ask about late parcel")])
+def test_examples_of_the_prompt_are_known(language: str, wish: str) -> None:
+    examples = prompt_examples(language)
+    assert wish in examples and len(examples) >= 10 and not {"无", "none"} & examples
+
+
+def test_a_group_is_not_called_by_an_example_that_a_weak_model_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.induction.induce.prompt_examples", lambda language: frozenset({"redeem fund"}))
+    found, _ = induced_with(reader)
+    names = {tag.name for tag in found.taxonomy.tags}
+    assert {*WANTED} - names == {"redeem fund"} and found.named_by_wish < len(names)
 
 
 def test_where_not_all_turns_vote_the_voters_alone_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from jobs.induction.proposal import NO_INTENT, Naming, build_taxonomy, fallback_
 from jobs.induction.revise import Draft, Material, name_and_revise
 from jobs.induction.seen import Seen, see, spread
 from jobs.induction.turns import CustomerTurn, customer_turns
+from jobs.induction.wishes import prompt_examples
 from jobs.induction.words import HAN
 from jobs.settings import InduceSettings
 from jobs.student.embed import Embedder
@@ -173,7 +174,7 @@ def induce(
     reader = asker if draft.trusted else None
     counts = np.bincount(grouped.labels, minlength=len(draft.groups)).tolist()
     groups = [replace(group, size=counts[group.number]) for group in draft.groups[: draft.wishes]]
-    others = fallback_namings(groups, draft.namings, language)
+    others = fallback_namings(groups, draft.namings, language, prompt_examples(language))
     namings = others | draft.namings
     by_wish = sum(others[g.number].name in dict(g.wishes) for g in groups if g.number in others)
     headings = _headings(draft, material, namings, asker=reader, most=bounds.topics, progress=progress)

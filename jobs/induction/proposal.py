@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.induction.groups import Group, Topic
@@ -62,9 +62,14 @@ def wish_naming(group: Group, wish: str, language: str) -> Naming:
     return Naming(wish, f"Customers mostly want: {said}. {own.definition}", slug=slug(wish))
 
 
-def fallback_namings(groups: Sequence[Group], named: Mapping[int, Naming], language: str) -> dict[int, Naming]:
-    """Names by number for the `groups` that are not `named`: a common wish that is no other's name, else keywords."""
-    taken = {naming.name.casefold() for naming in named.values()}
+def fallback_namings(
+    groups: Sequence[Group], named: Mapping[int, Naming], language: str, no_names: Collection[str] = ()
+) -> dict[int, Naming]:
+    """Names by number for the `groups` that are not `named`: a common wish that is no other's name, else keywords.
+
+    `no_names`: wishes, case folded, that name nothing.
+    """
+    taken = {naming.name.casefold() for naming in named.values()} | set(no_names)
     found: dict[int, Naming] = {}
     for group in groups:
         if group.number in named:

@@ -8,6 +8,7 @@ gold: its wishes do not find the messages that they were made of.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -15,7 +16,16 @@ import numpy as np
 from sklearn.preprocessing import normalize
 
 from jobs.conversation import CUSTOMER
-from jobs.induction.asking import Answer, Asker, Question, fitting, language_code, prompt_template, shown_text
+from jobs.induction.asking import (
+    PROMPTS,
+    Answer,
+    Asker,
+    Question,
+    fitting,
+    language_code,
+    prompt_template,
+    shown_text,
+)
 from jobs.induction.features import FloatArray
 from jobs.induction.turns import CustomerTurn
 from jobs.induction.words import HAN
@@ -29,6 +39,7 @@ _ANSWER_TOKENS = 32
 _LONGEST = {"zh": 24, "en": 60}
 _NO_WISH = {"zh": "无", "en": "none"}
 _SPEAKERS = {"zh": ("客户：", "顾问："), "en": ("Customer: ", "Agent: ")}
+_EXAMPLE = re.compile(r"^(?:消息：|Message: ).* (?:→|->) (.+)$", re.MULTILINE)
 _BEFORE_CHARS = 60
 _MARKS = " .。,，;；:：!！?？→'\"“”{}"
 _PROBED = 48
@@ -54,6 +65,13 @@ def parse_wish(text: str, language: str) -> str:
     if (code == "zh") != bool(HAN.search(wish)):
         raise BadAnswerError("language", f"the wish must be in {language}")
     return wish
+
+
+def prompt_examples(language: str) -> frozenset[str]:
+    """The wishes that the prompt itself gives as examples: a weak model copies them, whatever the message says."""
+    code = language_code(language)
+    source = (PROMPTS / f"induce_wish.{code}.md").read_text(encoding="utf-8")
+    return frozenset(found.strip().casefold() for found in _EXAMPLE.findall(source)) - {_NO_WISH[code]}
 
 
 def _question(asker: Asker, turn: CustomerTurn, language: str) -> Question[str]:
