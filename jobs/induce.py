@@ -31,7 +31,7 @@ from jobs.taxonomies.store import latest_version
 from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy
 from jobs.taxonomy_diff import diff_taxonomies, plain, to_markdown
 
-CODE_VERSION = "5"
+CODE_VERSION = "6"
 """Raise it whenever the same sample would give another proposal."""
 
 
