@@ -17,6 +17,7 @@ from jobs.evaluation.induction_metrics import score_induction
 from jobs.induction.asking import Asker
 from jobs.induction.features import FloatArray
 from jobs.induction.groups import Group
+from jobs.induction.hierarchy import leads_of
 from jobs.induction.induce import Induced, induce
 from jobs.induction.proposal import Naming, fallback_namings
 from jobs.induction.revise import small_talk
@@ -272,6 +273,11 @@ def test_a_group_is_not_called_by_an_example_that_a_weak_model_copies(monkeypatc
     found, _ = induced_with(reader)
     names = {tag.name for tag in found.taxonomy.tags}
     assert {*WANTED} - names == {"redeem fund"} and found.named_by_wish < len(names)
+
+
+def test_a_heading_is_called_after_names_where_these_are_wishes() -> None:
+    members = [Group(0, 9, ("barber",), (), (), (("sell fund", 3),)), Group(1, 8, ("lorry", "son"), (), ())]
+    assert leads_of(members, ["sell fund", "lorry, son"]) == ["sell fund", "lorry"]
 
 
 def test_where_not_all_turns_vote_the_voters_alone_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from jobs.induction.asking import Asker, Question, fitting, language_code, prompt_template
 from jobs.induction.features import FloatArray
-from jobs.induction.groups import Topic
+from jobs.induction.groups import Group, Topic
 from jobs.induction.naming import checked_name
 from jobs.induction.proposal import Naming
 from jobs.llm.answers import BadAnswerError, decode_json
@@ -52,6 +52,12 @@ def topic_tree(centres: FloatArray) -> list[Topic]:
         if len(part) >= _CROWDED:
             found += [Topic(tuple(p), above) for p in _parts(centres, part) if 1 < len(p) < len(part)]
     return found
+
+
+def leads_of(members: Sequence[Group], names: Sequence[str]) -> list[str]:
+    """What a heading may be called after: of each tag its name where wishes are known, else its strongest keyword."""
+    known = zip(members, names, strict=True)
+    return [word for group, name in known for word in ([name] if group.wishes else group.keywords[:1])]
 
 
 def keyword_topic(leads: Sequence[str], names: Sequence[str], language: str) -> Naming:

@@ -16,7 +16,7 @@ from jobs.induction.cluster import Grouping, group_turns
 from jobs.induction.critic import Critic, criticise
 from jobs.induction.features import views, with_neighbours
 from jobs.induction.groups import Topic, centres_of
-from jobs.induction.hierarchy import ask_topics, keyword_topic, topic_tree
+from jobs.induction.hierarchy import ask_topics, keyword_topic, leads_of, topic_tree
 from jobs.induction.proposal import NO_INTENT, Naming, build_taxonomy, fallback_namings
 from jobs.induction.revise import Draft, Material, name_and_revise
 from jobs.induction.seen import Seen, see, spread
@@ -78,11 +78,7 @@ def _headings(
     for place, topic in enumerate(topics):
         members = [draft.groups[number] for number in topic.members]
         names = [namings[group.number].name for group in members]
-        leads = [
-            word
-            for group, name in zip(members, names, strict=True)
-            for word in ([name] if group.wishes else group.keywords[:1])
-        ]
+        leads = leads_of(members, names)
         found.append((topic, given.get(place) or keyword_topic(leads, names, material.language)))
     return found
 
