@@ -255,8 +255,7 @@ def test_a_wish_is_the_name_of_one_group_only() -> None:
     assert taken[0].name == "word0", "the LLM has given this name to another group"
     copied = fallback_namings(groups[1:2], {}, "en", {"sell fund"})
     assert copied[1].name == "ask price", "an example of the prompt is no name"
-    named = fallback_namings(groups[:1], {0: Naming("part with it", "The customer sells.")}, "en")
-    assert named == {}
+    assert not fallback_namings(groups[:1], {0: Naming("part with it", "The customer sells.")}, "en")
     assert fallback_namings([group(0, ("办理赎回", 5))], {}, "zh")[0].definition.startswith(
         "客户多想：办理赎回（5 句）。"
     )
