@@ -38,13 +38,24 @@ _WIDTH = {
 }
 
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
-_DIGITS = re.compile(r"(?<![0-9A-Za-z.])(\+?[0-9](?:[ \-]?[0-9]){6,22}(?:[ \-]?[Xx](?![A-Za-z]))?)(?![0-9])")
-_DATE = re.compile(r"(?<![0-9])(?:19|20)[0-9]{2}-[0-9]{1,2}-[0-9]{1,2}(?![0-9])")
+_DIGITS = re.compile(r"(?<![0-9])(?<![0-9]\.)(\+?[0-9](?:[ \-]?[0-9]){6,22}(?:[ \-]?[Xx](?![A-Za-z]))?)(?![0-9])")
+# Whatever stands before it: "1.138…", "V138…"; written with dots as well.
+_MOBILE = re.compile(r"(?<![0-9])1[3-9][0-9]([ .\-]?)[0-9]{4}\1[0-9]{4}(?![0-9])")
+# After a hyphen it may be a piece of a longer number.
+_DATE = re.compile(r"(?<![0-9])(?<![0-9]-)((?:19|20)[0-9]{2}-(?:0?[1-9]|1[0-2])-(?:0?[1-9]|[12][0-9]|3[01]))(?![0-9])")
 _SPELLED = re.compile(
     r"(?<![零〇一幺二两三四五六七八九])[零〇一幺二三四五六七八九](?:[ 、,，]?[零〇一幺二三四五六七八九]){10,18}"
 )
 _PASSPORT = re.compile(r"(?<![0-9A-Za-z])[EGHMPS][0-9]{8}(?![0-9A-Za-z])")
-_WECHAT = re.compile(r"((?:微信号?|wechat|WeChat|QQ号?|qq)\s*(?:id|ID|是|[:：])\s*)([A-Za-z0-9_\-]{5,30})")
+_WECHAT = r"(?:微信号?|薇信|v信|(?<![a-z])(?:wechat|vx|wx))"
+_QQ = r"(?<![a-z])qq号?"
+# With "is" or a colon anything may be an account; without, what looks like one: 微信 is also paid with and logged in to.
+_ACCOUNT = re.compile(
+    rf"((?:{_WECHAT}|{_QQ})\s*(?:id|是|[:：])\s*)[a-z0-9_\-]{{5,30}}"
+    rf"|({_WECHAT}\s*)(?=[a-z\-]{{1,19}}[0-9_])[a-z][a-z0-9_\-]{{5,19}}"
+    rf"|({_QQ}\s*)[1-9][0-9]{{4,10}}(?![0-9])",
+    re.IGNORECASE | re.ASCII,
+)
 _ADDRESS = re.compile(
     r"[一-鿿]{2,6}(?:路|街|大道|巷|弄|胡同)[0-9A-Za-z一二三四五六七八九十百]{1,6}(?:号|弄)"
     r"(?:[一-鿿]{0,8}?[0-9A-Za-z一二三四五六七八九十]{1,6}(?:号楼|栋|幢|座|单元|层|室|号|户)){0,4}(?:[0-9]{1,5})?"
@@ -64,9 +75,7 @@ _ENGLISH_NAME = re.compile(r"\b((?i:my name is|this is|i am|i'm)\s+)([A-Z][a-z]+
 
 
 def _classify(run: str) -> str | None:
-    """The token for a run of digits with separators, or None where it is only a number (an amount, a date)."""
-    if _DATE.search(run):
-        return None
+    """The token for a run of digits with separators, or None where it is only a number (an amount)."""
     bare = re.sub(r"[ \-]", "", run)
     digits = bare.lstrip("+")
     if len(digits) == 18 and (ric.is_valid(digits.upper()) or re.match(r"[1-8][0-9]{5}(?:19|20)[0-9]{2}", digits)):
@@ -107,14 +116,19 @@ def redact(text: str, names: Iterable[str] = ()) -> tuple[str, Counter[str]]:
         return kept + token
 
     def number(match: re.Match[str]) -> str:
-        token = _classify(match.group(1))
-        return put(token) if token else match.group(0)
+        run = match.group(1)
+        if _DATE.search(run) and not ric.is_valid(re.sub(r"[ \-]", "", run).upper()):
+            # A date is set aside, or a phone beside it would pass for a part of it.
+            return "".join(part if at % 2 else _DIGITS.sub(number, part) for at, part in enumerate(_DATE.split(run)))
+        token = _classify(run)
+        return put(token) if token else run
 
     text = _EMAIL.sub(lambda m: put(EMAIL), text)
     text = _DIGITS.sub(number, text)
+    text = _MOBILE.sub(lambda m: put(PHONE), text)
     text = _SPELLED.sub(lambda m: put(PHONE if len(re.sub(r"[ 、,，]", "", m.group(0))) == 11 else NUMBER), text)
     text = _PASSPORT.sub(lambda m: put(ID_NUMBER), text)
-    text = _WECHAT.sub(lambda m: put(ACCOUNT, m.group(1)), text)
+    text = _ACCOUNT.sub(lambda m: put(ACCOUNT, next(filter(None, m.groups()))), text)
     text = _ADDRESS.sub(lambda m: put(ADDRESS), text)
     for name in sorted({n.strip() for n in names if n and len(n.strip()) >= 2}, key=len, reverse=True):
         found = text.count(name)
