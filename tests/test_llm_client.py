@@ -137,6 +137,9 @@ def test_rejected_is_not_retried() -> None:
         (Reply("好的，这位客户的产品到期了。"), "not_json"),
         (Reply(raw='"just a text"'), "not_json"),
         (Reply(raw='{"choices": null}'), "schema"),
+        (Reply(raw='{"choices": [{"index": 0, "message": null}]}'), "not_json"),
+        (Reply(raw='{"choices": [{"index": 0}], "usage": {"prompt_tokens": 5}}'), "not_json"),
+        (Reply(raw='{"choices": [{"index": 0, "message": {"content": [{"type": "text"}]}}]}'), "schema"),
         (reply_whitespace(), "truncated"),
         (reply_json({"labels": ["maturity"]}), "schema"),
         (reply_json([1]), "schema"),
@@ -155,6 +158,14 @@ def test_bad_answer_is_asked_again_then_given_up(reply: Reply, reason: str) -> N
     assert len({body["seed"] for body in fake.requests}) == 4, "the same question again gets the same bad answer"
     outcome, _, fake = label_one([reply, RIGHT])
     assert outcome.answer is not None and len(fake.requests) == 2
+
+
+@pytest.mark.parametrize("odd", ["\\ud83d", "\\u0000", "\\u202e"])
+def test_what_no_table_can_hold_is_taken_out_of_a_quote(odd: str) -> None:
+    text = '{"tags": [{"tag": "maturity", "turns": [1], "quote": "月底那笔理财%s到期了"}], "cannot_tell": false}' % odd
+    outcome, _, _ = label_one(Reply(text))
+    assert outcome.answer is not None
+    assert outcome.answer.tags[0].evidence[0].quote == "月底那笔理财到期了"
 
 
 def test_failures_hold_no_chat_text() -> None:

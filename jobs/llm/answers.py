@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.conversation import Spoken
+from jobs.privacy.clean import clean
 
 
 class BadAnswerError(Exception):
@@ -54,14 +55,22 @@ def fold(text: str) -> str:
     return "".join(c for c in flat if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
 
 
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value.encode(errors="ignore").decode())  # half an emoji is dropped, no table could hold it
+    if isinstance(value, list):
+        return [_cleaned(one) for one in value]
+    return {key: _cleaned(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
 def decode_json(text: str) -> Any:
-    """The JSON value of an answer.
+    """The JSON value of an answer, its texts without what `clean` takes out of chats and without lone surrogates.
 
     Raises:
         BadAnswerError: not_json.
     """
     try:
-        return json.loads(text)
+        return _cleaned(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise BadAnswerError("not_json", "the answer is not JSON") from error
 

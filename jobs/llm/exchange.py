@@ -73,13 +73,11 @@ class LlmUsage:
     seconds: float = 0.0
 
     def count(self, completion: ChatCompletion) -> None:
-        """Add the tokens that a response says it took."""
-        if (usage := completion.usage) is None:
-            return
-        self.prompt_tokens += usage.prompt_tokens
-        self.output_tokens += usage.completion_tokens
-        if usage.prompt_tokens_details is not None:
-            self.cached_tokens += usage.prompt_tokens_details.cached_tokens or 0
+        """Add the tokens that a response says it took; the client reads responses without checking them."""
+        usage = completion.usage
+        self.prompt_tokens += getattr(usage, "prompt_tokens", None) or 0
+        self.output_tokens += getattr(usage, "completion_tokens", None) or 0
+        self.cached_tokens += getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0
 
 
 def chat_request(
@@ -130,8 +128,11 @@ def read_completion(
     if not completion.choices:
         raise BadAnswerError("schema", "the response holds no choice")
     choice = completion.choices[0]
-    text = choice.message.content or ""
-    if choice.finish_reason == "length":
+    text = getattr(getattr(choice, "message", None), "content", None) or ""
+    if not isinstance(text, str):
+        raise BadAnswerError("schema", "the response holds no text")
+    text = text.encode(errors="ignore").decode()  # a lone surrogate, which no table could hold
+    if getattr(choice, "finish_reason", None) == "length":
         raise BadAnswerError("truncated", "the answer ran into the token limit", text)
     try:
         value = parse(text)

@@ -49,7 +49,7 @@ _SPELLED = re.compile(
 _PASSPORT = re.compile(r"(?<![0-9A-Za-z])[EGHMPS][0-9]{8}(?![0-9A-Za-z])")
 _WECHAT = r"(?:微信号?|薇信|v信|(?<![a-z])(?:wechat|vx|wx))"
 _QQ = r"(?<![a-z])qq号?"
-# With "is" or a colon anything may be an account; without, what looks like one: 微信 is also paid with and logged in to.
+# With "is" or a colon anything may be an account; without, what looks like one: 微信 also pays and logs in.
 _ACCOUNT = re.compile(
     rf"((?:{_WECHAT}|{_QQ})\s*(?:id|是|[:：])\s*)[a-z0-9_\-]{{5,30}}"
     rf"|({_WECHAT}\s*)(?=[a-z\-]{{1,19}}[0-9_])[a-z][a-z0-9_\-]{{5,19}}"
