@@ -162,8 +162,8 @@ def test_bad_answer_is_asked_again_then_given_up(reply: Reply, reason: str) -> N
 
 @pytest.mark.parametrize("odd", ["\\ud83d", "\\u0000", "\\u202e"])
 def test_what_no_table_can_hold_is_taken_out_of_a_quote(odd: str) -> None:
-    text = '{"tags": [{"tag": "maturity", "turns": [1], "quote": "月底那笔理财%s到期了"}], "cannot_tell": false}' % odd
-    outcome, _, _ = label_one(Reply(text))
+    text = '{"tags": [{"tag": "maturity", "turns": [1], "quote": "月底那笔理财*到期了"}], "cannot_tell": false}'
+    outcome, _, _ = label_one(Reply(text.replace("*", odd)))
     assert outcome.answer is not None
     assert outcome.answer.tags[0].evidence[0].quote == "月底那笔理财到期了"
 

@@ -89,6 +89,13 @@ def test_an_endless_turn_of_the_customers_is_read_to_its_end_and_an_agents_is_no
     assert only.cut and "帮我看看" in only.text
 
 
+def test_a_turn_that_repeats_itself_is_asked_about_once() -> None:
+    prompt = LabelPrompt(taxonomy(), profile())
+    found = prompt.windows(Conversation("r", (Turn("customer", "哈" * 20_000), Turn("customer", "我想赎回"))))
+    assert 1 < len(found) == len({w.content_hash for w in found})
+    assert "我想赎回" in found[-1].text
+
+
 def test_what_the_agent_says_alone_is_not_asked_about() -> None:
     turns = (
         Turn("customer", "你好"),

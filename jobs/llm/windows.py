@@ -104,7 +104,8 @@ def _cuts(every: Sequence[Line], size: float, overlap: int) -> Iterator[tuple[li
 def windows(conversation: Conversation, shape: Shape) -> tuple[Window, ...]:
     """The windows of a conversation, in its order; one where all of it fits.
 
-    A window in which the customer says nothing new is left out; what is left is never empty.
+    A window in which the customer says nothing new is left out, and so is one that shows what another shows: an endless
+    turn may repeat itself. What is left is never empty.
     """
     name, per_wide_char = conversation.conversation_id, shape.tokens_per_wide_char
     every = lines(conversation, None, shape.budget / 3, per_wide_char)
@@ -116,4 +117,8 @@ def windows(conversation: Conversation, shape: Shape) -> tuple[Window, ...]:
     cuts = _cuts(every, shape.size, shape.overlap)
     found = [(any(line.customer for line in new), [*again, *new]) for again, new in cuts]
     heard = [some for customer, some in found if customer] or [found[0][1]]
-    return tuple(_window(name, some, shape.language) for some in heard)
+    shown_once = dict[str, Window]()
+    for some in heard:
+        window = _window(name, some, shape.language)
+        shown_once.setdefault(window.content_hash, window)
+    return tuple(shown_once.values())
