@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
@@ -38,7 +39,7 @@ from jobs.llm.profiles import load_profile
 from jobs.parameters import saves_periodically
 from jobs.settings import Settings
 from jobs.storage import Tables
-from jobs.students import embedding_source, student_of_night
+from jobs.students import embedding_source, student_for
 from jobs.taxonomies.store import approved_taxonomy
 from jobs.taxonomy import Taxonomy
 
@@ -76,7 +77,7 @@ class _Night:
     def __init__(self, tables: Tables, settings: Settings, ds: str, say: Say) -> None:
         self.tables, self.settings, self.ds, self.say = tables, settings, ds, say
         self.taxonomy: Taxonomy = approved_taxonomy(settings, ds)
-        self.student_key, self.folder = student_of_night(settings, ds)
+        self.student_key, self.folder = student_for(settings, ds, self.taxonomy.tag_ids)
         self.prompt = LabelPrompt(self.taxonomy, load_profile(settings), overlap=settings.label.window_overlap)
         self.llm = LlmPass(tables, settings, ds, self.taxonomy, self.prompt)
         self.spent, self.dead_letters = Spent(), 0
@@ -120,8 +121,10 @@ class _Night:
         gate, label = self.settings.gate, self.settings.label
         target = Target(gate.target_precision, gate.target_recall, gate.confidence)
         band = (label.unsure_low, label.unsure_high)
-        found = compare(labels, rows, trial.verdicts, self.rules.tag_ids, target, band=band, given_up=trial.given_up)
-        trust, promised = found.trust, found.promised
+        look = partial(compare, labels, rows, tag_ids=self.rules.tag_ids, target=target, band=band)
+        found = look(trial.verdicts, given_up=trial.given_up)
+        # Nobody is asked tonight: a promise must not rest on earlier answers, nor must the student's bands.
+        trust, promised = found.trust, found.promised if label.llm else look({}).promised
         decides = frozenset(t.tag_id for t in trust if t.llm_decides)
         held = sum(row["split"] == "calibration" for row in rows)
         if trial.asked.outage and trust and trust[0].compared < MINIMUM_ANSWERED * held:
@@ -191,7 +194,13 @@ def _gold_pass(night: _Night) -> None:
         verdicts = verdicts_by_content(night.llm.answers(questions))
         seen = views.join(gold.select("conversation_id", "split", "turns"), "conversation_id")
         rows = [row.asDict(recursive=True) for row in seen.collect()]
-        night.write("gold_predictions", predictions(rows, verdicts, night.rules))
+        found, waiting = predictions(rows, verdicts, night.rules)
+        if waiting:
+            night.say(
+                f"{waiting} of {len(rows)} conversations of gold wait for the LLM: `score` takes their unsure tags as "
+                "the student has them, the profiles get such tags when the LLM has answered"
+            )
+        night.write("gold_predictions", found)
     finally:
         views.unpersist()
 
@@ -200,7 +209,7 @@ def label(tables: Tables, settings: Settings, ds: str, say: Say = print) -> Labe
     """Run the stage for night `ds`.
 
     Raises:
-        InputError: the night was not ingested, or has no gold or student.
+        InputError: the night was not ingested, or has no gold or student, or one of another version's tags.
         GateError: there were conversations, but not one could be concluded, or none got a tag.
     """
     night = _Night(tables, settings, ds, say)

@@ -29,7 +29,7 @@ from jobs.planning.rates import Rates, measured_rates
 from jobs.planning.work import prompt_sizes
 from jobs.settings import Settings
 from jobs.storage import Tables
-from jobs.students import embedding_source, student_of_night
+from jobs.students import embedding_source, student_for
 from jobs.taxonomies.store import approved_taxonomy
 
 
@@ -48,7 +48,9 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def _trust_note(found: Standing, tags: int) -> str:
+def _trust_note(found: Standing, tags: int, *, llm: bool) -> str:
+    if not llm:
+        return "The LLM is switched off (label.llm): nothing is asked."
     if found.measured_on is None:
         return "No night has compared the labellers yet: all tags may go to the LLM (upper bound)."
     return f"The LLM decides {len(found.llm_tags)} of {tags} tags, as measured on {found.measured_on}."
@@ -83,7 +85,7 @@ def plan(tables: Tables, settings: Settings, ds: str) -> Plan:
         forecast(work, rates, profile, settings.cost),
         settings.cost.currency,
         profile.prices.currency if profile.prices else None,
-        (_trust_note(found_out, len(taxonomy.tag_ids)), *_notes(work, rates)),
+        (_trust_note(found_out, len(taxonomy.tag_ids), llm=settings.label.llm), *_notes(work, rates)),
     )
     path = settings.var_dir / "plans" / f"{ds}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,8 +109,10 @@ def _tried(tables: Tables, ds: str, llm: LlmPass, calibration: DataFrame, views:
 
 def _work(tables: Tables, settings: Settings, ds: str, llm: LlmPass, found: Standing) -> Work:
     tag_ids = llm.prompt.tag_ids
-    folder, embeddings = student_of_night(settings, ds)[1], embedding_source(settings)
+    folder, embeddings = student_for(settings, ds, tag_ids)[1], embedding_source(settings)
     todo, gold = candidates(tables, ds), gold_candidates(tables, ds, "calibration", "test")
+    if not settings.label.llm:
+        return Work(todo.count(), gold.count(), 0, 0, 0, 0)
     calibration = gold.where(F.col("split") == "calibration")
     # As the label stage asks: calibration gold, then what the student is unsure of in gold and night.
     questions = all_questions(calibration, tag_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from jobs.settings import EmbeddingSettings, Settings
 from jobs.storage import check_ds
 from jobs.student.embed import Embedder
 from jobs.student.endpoint import engine_of
+from jobs.student.store import tags_of
 
 
 def student_folder(settings: Settings, key: str) -> Path:
@@ -80,3 +82,19 @@ def student_of_night(settings: Settings, ds: str) -> tuple[str, Path]:
         raise InputError(f"no student for {ds}: run `python -m jobs train --ds {ds}` first")
     key = json.loads(pointer.read_text("utf-8"))["key"]
     return key, student_folder(settings, key)
+
+
+def student_for(settings: Settings, ds: str, tags: Sequence[str]) -> tuple[str, Path]:
+    """As `student_of_night`, of a student that tells just these tags in this order: its views are read by place.
+
+    Raises:
+        InputError: the night has no student, or one that learned by another version of the taxonomy.
+    """
+    key, folder = student_of_night(settings, ds)
+    if tags_of(folder) != tuple(tags):
+        raise InputError(
+            f"the student of {ds} learned other tags than those in force: a version of the taxonomy was approved "
+            f"since. Run `python -m jobs gold --ds {ds}` and `train --ds {ds}` again (in Airflow: clear `gold` with "
+            "what comes after it)"
+        )
+    return key, folder

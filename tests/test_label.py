@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from rich.console import Console
 
 from jobs.conversation import Conversation, Turn
 from jobs.cost_curve import Choice
-from jobs.errors import GateError
+from jobs.errors import GateError, InputError
 from jobs.gold import gold
 from jobs.ingest import ingest
 from jobs.label import LabelResult, label
+from jobs.labelling.gold_pass import Compared, compare
 from jobs.labelling.standing import standing
 from jobs.labelling.usage import spent_on, usage_metrics
 from jobs.llm.run_batch import offline_folder
@@ -176,15 +178,39 @@ def test_an_answer_counts_for_what_the_student_is_sure_of_at_no_request(
     assert paid[0] == paid[1]
 
 
-def test_switched_off_the_llm_is_not_asked_and_nothing_waits_for_it(tables: Tables, labelled: Settings) -> None:
-    """It earned its say, and would be asked again on the next night."""
+def test_switched_off_the_llm_is_not_asked_and_nothing_rests_on_it(
+    tables: Tables, labelled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It earned its say, and would be asked again on the next night; its answers would prove both tags for both."""
+
+    def with_both(*args: Any, **kwargs: Any) -> Compared:
+        found = compare(*args, **kwargs)
+        both = [replace(p, promised="cascade", accept_at=0.999, reject_at=0.001) for p in found.promised]
+        return replace(found, promised=both) if args[2] else found
+
+    monkeypatch.setattr("jobs.label.compare", with_both)
     with FakeLlm(oracle) as fake:
         prepare(tables, labelled, THIRD)
         off = labelled.model_copy(update={"label": labelled.label.model_copy(update={"llm": False})})
+        planned = plan(tables, at(off, fake.base_url), THIRD)
         result = run(tables, off, THIRD, fake.base_url)
         assert fake.requests == []
+    assert (planned.work.conversations, planned.work.asked, planned.forecast.requests) == (2, 0, 0)
+    assert "switched off" in plan_in_words(planned)
     assert (result.llm_tags, result.labelled, result.pending) == ((), 2, 0)
     assert {r["labeller"] for r in tables.read("labels", THIRD).collect()} == {"student"}
+    assert {r["promised"] for r in tables.read("tag_promises", THIRD).collect()} == {"none"}
+
+
+def test_a_student_of_other_tags_labels_no_night(tables: Tables, labelled: Settings, tmp_path: Path) -> None:
+    """Its probabilities are read by place: with the tags of a later version they would be another tag's."""
+    draft = tmp_path / "draft.yaml"
+    draft.write_text(TAXONOMY.replace("version: 3", "version: 4").replace("id: redemption", "id: outflow"), "utf-8")
+    approve(labelled, Reviewer("Ana"), file=draft, from_ds=SECOND)
+    with FakeLlm(oracle) as fake:
+        for use in (run, lambda *args: plan(tables, at(labelled, fake.base_url), SECOND)):
+            with pytest.raises(InputError, match=f"train --ds {SECOND}"):
+                use(tables, labelled, SECOND, fake.base_url)
 
 
 def test_a_killed_night_pays_only_for_what_is_missing(

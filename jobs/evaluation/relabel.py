@@ -28,7 +28,7 @@ from jobs.llm.labelling import LabelPrompt
 from jobs.llm.profiles import load_profile
 from jobs.settings import Settings
 from jobs.storage import Tables
-from jobs.students import embedding_source, student_of_night
+from jobs.students import embedding_source, student_for
 from jobs.taxonomies.store import approved_taxonomy
 
 _KEY = ("conversation_id", "conversation_ds")
@@ -103,7 +103,7 @@ def _again(
     llm_tags = found.llm_tags if settings.label.llm else frozenset()
     rules = Rules(taxonomy.tag_ids, llm_tags, {}, {}, whole=found.whole & llm_tags)
     llm = LlmPass(scratch, settings, ds, taxonomy, prompt)
-    folder = student_of_night(settings, ds)[1]
+    folder = student_for(settings, ds, taxonomy.tag_ids)[1]
     views = student_views(sample, folder, embedding_source(settings), found.bands).persist(StorageLevel.DISK_ONLY)
     try:
         unsure = unsure_questions(views, rules.tag_ids, llm_tags)

@@ -132,9 +132,14 @@ def _prediction(labeller: str, view: Mapping[str, Any], tags: Mapping[str, float
 
 def predictions(
     views: Sequence[Mapping[str, Any]], verdicts: Mapping[str, Sequence[Mapping[str, Any]]], rules: Rules
-) -> list[dict[str, Any]]:
-    """Rows of `gold_predictions`: the student and the cascade on all of it, the LLM where it answered every tag."""
+) -> tuple[list[dict[str, Any]], int]:
+    """Rows of `gold_predictions`: the student and the cascade on all of it, the LLM where it answered every tag.
+
+    What waits for the LLM is scored as the student has it, which is what it will be should the LLM never answer; a
+    conversation of the night gets no such tag before that. The second value is how many conversations of gold wait.
+    """
     rows: list[dict[str, Any]] = []
+    waiting = 0
     for view in views:
         probability = dict(zip(rules.tag_ids, view["probabilities"], strict=True))
         decided = [tag for tag, yes in zip(rules.tag_ids, view["decided"], strict=True) if yes]
@@ -146,7 +151,7 @@ def predictions(
             rows += _prediction("llm", view, said)
         decision, _, _ = conclude_one(dict(view) | {"answers": entries}, rules)
         by_cascade = {r["tag_id"]: r["confidence"] for r in decision.rows if r["tag_id"] in probability}
-        # What still waits for the LLM is scored as the student has it: the CRM gets no better tonight.
+        waiting += bool(decision.waiting)
         by_cascade |= {tag: probability[tag] for tag in decision.waiting if tag in decided}
         rows += _prediction("cascade", view, by_cascade)
-    return rows
+    return rows, waiting

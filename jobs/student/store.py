@@ -29,6 +29,18 @@ def write(folder: Path, document: dict[str, Any], arrays: dict[str, npt.NDArray[
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
+def tags_of(folder: Path) -> tuple[str, ...]:
+    """The tags that the model of this folder tells, in its order.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    try:
+        return tuple(json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))["tags"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder}: no usable student model ({error}); train the student again") from error
+
+
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """Read both parts after checking their hashes.
 
