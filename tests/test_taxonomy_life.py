@@ -101,6 +101,8 @@ def test_decided_outdated_and_unknown_are_said(life: Settings, tmp_path: Path) -
     mine.write_text(dump_taxonomy(PROPOSED), "utf-8")
     with pytest.raises(InputError, match=r"--file.*--from"):
         approve(life, ANA, file=mine)
+    with pytest.raises(InputError, match="'2026-13-01' is no night"):
+        approve(life, ANA, file=mine, from_ds="2026-13-01")
     approve(life, ANA, file=mine, from_ds=NEXT)
     with pytest.raises(InputError, match="outdated: it says version 2, and version 2 was approved"):
         approve(life, ANA, ds=NEXT)
