@@ -25,7 +25,7 @@ from jobs.llm.profiles import load_profile
 from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
 from jobs.students import induction_embedder
-from jobs.taxonomies.align import Alignment, align, in_words, proposal_of
+from jobs.taxonomies.align import Alignment, addable, align, in_words, proposal_of
 from jobs.taxonomies.proposals import ALIGNMENT, alignment_of, digest_of, load_proposal, proposal_folder
 from jobs.taxonomies.store import latest_version
 from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy
@@ -166,7 +166,7 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
     _propose(folder, approved, alignment)
     stamp.write_text(key, "utf-8")
     found = induced.taxonomy
-    new = f"{len(alignment.added)} of them new beside {len(approved.tag_ids)} approved ones"
+    new = f"{len(addable(alignment, approved))} of them new beside {len(approved.tag_ids)} approved ones"
     named = f"{induced.named_by_llm} named by LLM, {induced.named_by_wish} by their turns' commonest wish"
     said = f"{len(found.tags)} tags induced under {len(found.topics)} topics, {named}, {new}"
     tried = f"; {critic_line(induced.critic)}" if induced.critic else ""

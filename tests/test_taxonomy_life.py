@@ -128,7 +128,6 @@ def test_a_proposal_induced_anew_is_open_again(life: Settings) -> None:
         ((Tag("maturity", "甲", "甲", status="deprecated"),), "no tag in use"),
         ((Tag("b", "乙", "乙", extra={"replaces": ["nobody"]}),), "replaces nobody, which no version had"),
         ((*FIRST.tags, Tag("b", "乙", "乙", extra={"replaces": ["fees"]})), "replaces fees, which is still in use"),
-        (FIRST.tags, "nothing to approve"),
     ],
 )
 def test_a_taxonomy_that_breaks_a_rule_is_refused(life: Settings, tags: tuple[Tag, ...], message: str) -> None:
@@ -136,6 +135,30 @@ def test_a_taxonomy_that_breaks_a_rule_is_refused(life: Settings, tags: tuple[Ta
     with pytest.raises(InputError, match=message):
         approve(life, ANA, ds=NIGHT)
     assert len(all_versions(life)) == 1
+
+
+def test_a_proposal_that_changes_nothing_can_be_approved_and_a_file_cannot(
+    life: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.taxonomies.cli.load_settings", lambda: life)
+    propose(life, NIGHT, replace(FIRST, version=2, status="proposed"))
+    said = CliRunner().invoke(app, ["approve", "--ds", NIGHT, "--by", "Ana"], catch_exceptions=False)
+    assert said.exit_code == 0 and "the proposal changes nothing: version 1 stays" in said.output
+    decision = decision_on(life, NIGHT)
+    assert decision is not None and (decision.decision, decision.version) == ("approved", 1)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(dump_taxonomy(replace(FIRST, version=2)), "utf-8")
+    with pytest.raises(InputError, match="nothing to approve: this is what version 1 says already"):
+        approve(life, ANA, file=mine, from_ds=NIGHT)
+    assert len(all_versions(life)) == 1
+
+
+def test_another_name_of_a_heading_is_a_change(life: Settings) -> None:
+    first = under_headings(life)
+    topics = (replace(first.topics[0], name="钱款"), first.topics[1])
+    propose(life, NIGHT, replace(first, version=2, topics=topics))
+    assert approve(life, ANA, ds=NIGHT).taxonomy.version == 2
+    assert all_versions(life)[-1].taxonomy.topics == topics
 
 
 def test_ids_are_never_used_again(life: Settings) -> None:
