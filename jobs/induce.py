@@ -25,8 +25,18 @@ from jobs.llm.profiles import load_profile
 from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
 from jobs.students import induction_embedder
-from jobs.taxonomies.align import Alignment, align, in_words, proposal_of
-from jobs.taxonomies.proposals import ALIGNMENT, alignment_of, digest_of, load_proposal, proposal_folder
+from jobs.taxonomies.align import Alignment, addable, align, in_words, proposal_of
+from jobs.taxonomies.proposals import (
+    ALIGNMENT,
+    PROPOSAL,
+    WRITTEN,
+    alignment_of,
+    digest_of,
+    edited,
+    load_proposal,
+    proposal_folder,
+    put_aside,
+)
 from jobs.taxonomies.store import latest_version
 from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy
 from jobs.taxonomy_diff import diff_taxonomies, plain, to_markdown
@@ -96,18 +106,15 @@ def _aligned(tables: Tables, ds: str, folder: Path, approved: Taxonomy, sampled:
 
 
 def _propose(folder: Path, approved: Taxonomy, alignment: Alignment) -> None:
-    """Write the proposal, unless an analyst has edited the one that lies there."""
-    page, written = folder / "taxonomy.yaml", folder / "written"
-    if page.is_file() and written.is_file() and written.read_text("utf-8") != digest_of(page):
-        return
+    page = folder / PROPOSAL
     page.write_text(dump_taxonomy(proposal_of(approved, load_taxonomy(folder / "induced.yaml"), alignment)), "utf-8")
-    written.write_text(digest_of(page), "utf-8")
+    (folder / WRITTEN).write_text(digest_of(page), "utf-8")
     (folder / ALIGNMENT).write_text(json.dumps(alignment.as_dict(), ensure_ascii=False, indent=1) + "\n", "utf-8")
 
 
 def _write(folder: Path, induced: Induced) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("taxonomy.yaml", "written"):
+    for name in (PROPOSAL, WRITTEN):
         (folder / name).unlink(missing_ok=True)
     (folder / "induced.yaml").write_text(dump_taxonomy(induced.taxonomy), "utf-8")
     lines = [
@@ -125,6 +132,8 @@ def _write(folder: Path, induced: Induced) -> None:
 def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: Callable[[str], None] = print) -> str:
     """Induce a proposed taxonomy from the sample of night `ds`; returns a line that says what was found.
 
+    A proposal that an analyst edited stays where nothing has changed since, and is put aside where a new one is due.
+
     Raises:
         InputError: the night has no sample.
         GateError: the sample gave no tag.
@@ -138,8 +147,11 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
     folder = proposal_folder(settings, ds)
     stamp = folder / "key"
     if stamp.is_file() and stamp.read_text("utf-8") == key:
+        unchanged = "the sample is unchanged, nothing is asked again"
+        if edited(folder):
+            return f"{unchanged}; the proposal was edited and stays: {folder / PROPOSAL}"
         _propose(folder, approved, _aligned(tables, ds, folder, approved, len(conversations)))
-        return f"the sample is unchanged, nothing is asked again: {folder / 'taxonomy.yaml'}"
+        return f"{unchanged}: {folder / PROPOSAL}"
     last = ""
 
     def report(step: str, done: int, total: int) -> None:
@@ -161,16 +173,18 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
     if not induced.taxonomy.tags:
         raise GateError(f"induce {ds}: {len(conversations)} conversations gave no tag")
     stamp.unlink(missing_ok=True)
+    if (aside := put_aside(folder)) is not None:
+        say(f"induce: the proposal of before was edited and is put aside: {aside}")
     _write(folder, replace(induced, taxonomy=replace(induced.taxonomy, version=version)))
     alignment = _aligned(tables, ds, folder, approved, len(conversations))
     _propose(folder, approved, alignment)
     stamp.write_text(key, "utf-8")
     found = induced.taxonomy
-    new = f"{len(alignment.added)} of them new beside {len(approved.tag_ids)} approved ones"
+    new = f"{len(addable(alignment, approved))} of them new beside {len(approved.tag_ids)} approved ones"
     named = f"{induced.named_by_llm} named by LLM, {induced.named_by_wish} by their turns' commonest wish"
     said = f"{len(found.tags)} tags induced under {len(found.topics)} topics, {named}, {new}"
     tried = f"; {critic_line(induced.critic)}" if induced.critic else ""
-    return f"{said}{tried}: {folder / 'taxonomy.yaml'}"
+    return f"{said}{tried}: {folder / PROPOSAL}"
 
 
 def write_diff(settings: Settings, ds: str) -> Path:

@@ -7,9 +7,9 @@ predicate; they need the cluster's jars.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -19,7 +19,6 @@ from jobs.contracts import load_contract
 from jobs.errors import InputError
 
 PATH_FORMATS = ("parquet", "orc")
-_DS = re.compile(r"^\d{4}-\d{2}-\d{2}$", re.ASCII)
 
 
 def check_ds(ds: str) -> str:
@@ -28,8 +27,13 @@ def check_ds(ds: str) -> str:
     Raises:
         InputError: it is not.
     """
-    if not _DS.match(ds):
-        raise InputError(f"--ds {ds!r}: expected a date like 2026-11-20")
+    try:
+        # ISO 8601 knows other ways to write a day; a path takes one alone.
+        fits = date.fromisoformat(ds).isoformat() == ds
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise InputError(f"{ds!r} is no night: expected a date like 2026-11-20")
     return ds
 
 

@@ -14,6 +14,8 @@ from jobs.errors import InputError
 
 STATUSES = ("proposed", "approved", "deprecated")
 MOST_LEVELS = 3
+RESERVED = ("none", "cannot_tell", "micro", "macro")
+"""What labels and scores say in place of a tag's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,27 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _whole(value: Any, where: str) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise InputError(f"{where}: expected a whole number, not {value!r}") from None
+
+
 def _example(value: Any, where: str) -> Example:
     if isinstance(value, str):
         return Example(value)
     if isinstance(value, dict) and isinstance(value.get("text"), str):
         turn = value.get("turn")
-        return Example(value["text"], value.get("conversation_id"), int(turn) if turn is not None else None)
+        number = _whole(turn, f"{where}: turn") if turn is not None else None
+        return Example(value["text"], value.get("conversation_id"), number)
     raise InputError(f"{where}: an example is a text or {{text, conversation_id, turn}}")
+
+
+def _examples(value: Any, where: str) -> tuple[Example, ...]:
+    if not isinstance(value or [], list):
+        raise InputError(f"{where}: expected a list")
+    return tuple(_example(item, where) for item in value or ())
 
 
 def _tag(raw: Any, where: str, number: int) -> Tag:
@@ -107,11 +123,16 @@ def _tag(raw: Any, where: str, number: int) -> Tag:
     if not isinstance(raw, dict) or not str(raw.get("id") or "").strip():
         raise InputError(f"{place} has no id")
     place = f"{where}: tag {raw['id']}"
+    if str(raw["id"]) in RESERVED:
+        raise InputError(f"{place}: {', '.join(RESERVED)} have a meaning of their own in labels; take another id")
     if not str(raw.get("definition") or raw.get("name") or "").strip():
         raise InputError(f"{place} has neither name nor definition")
     status = raw.get("status", "approved")
     if status not in STATUSES:
         raise InputError(f"{place}: status {status!r} is not one of {', '.join(STATUSES)}")
+    parent = raw.get("parent")
+    if isinstance(parent, list | dict):
+        raise InputError(f"{place}: parent: expected the id of one tag or heading, not {parent!r}")
     return Tag(
         id=str(raw["id"]),
         name=str(raw.get("name") or raw["id"]),
@@ -120,8 +141,8 @@ def _tag(raw: Any, where: str, number: int) -> Tag:
         parameters=_texts(raw.get("parameters"), f"{place}: parameters"),
         include=_texts(raw.get("include"), f"{place}: include"),
         exclude=_texts(raw.get("exclude"), f"{place}: exclude"),
-        examples=tuple(_example(e, f"{place}: examples") for e in raw.get("examples") or ()),
-        parent=raw.get("parent"),
+        examples=_examples(raw.get("examples"), f"{place}: examples"),
+        parent=str(parent) if parent is not None else None,
         status=status,
         extra={key: value for key, value in raw.items() if key not in known},
     )
@@ -144,8 +165,8 @@ def parse_taxonomy(data: Any, where: str) -> Taxonomy:
     """Build a Taxonomy from decoded YAML.
 
     Raises:
-        InputError: naming the tag and what is wrong (missing field, repeated id, unknown parent or status, more than
-            three levels).
+        InputError: naming the tag and what is wrong (missing field, repeated or reserved id, unknown parent or status,
+            more than three levels).
     """
     if not isinstance(data, dict) or not isinstance(data.get("tags"), list) or not data["tags"]:
         raise InputError(f"{where}: a taxonomy needs `tags`, a list with at least one tag")
@@ -161,7 +182,7 @@ def parse_taxonomy(data: Any, where: str) -> Taxonomy:
     _check_levels([*tags, *topics], where)
     return Taxonomy(
         name=str(data.get("taxonomy", Path(where).stem)),
-        version=int(data.get("version", 1)),
+        version=_whole(data.get("version", 1), f"{where}: version"),
         tags=tuple(tags),
         language=str(data.get("language", "zh")),
         status=str(data.get("status", "approved")),
@@ -174,13 +195,15 @@ def load_taxonomy(path: Path) -> Taxonomy:
     """Read a taxonomy file.
 
     Raises:
-        InputError: the file is missing, is not YAML, or breaks a rule of `parse_taxonomy`.
+        InputError: the file is missing, is not YAML in UTF-8, or breaks a rule of `parse_taxonomy`.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such taxonomy file")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8: save it as UTF-8 ({error})") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         raise InputError(f"{path}: not YAML ({error})") from error
     return parse_taxonomy(data, str(path))
 

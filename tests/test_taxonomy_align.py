@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,8 +76,8 @@ def test_what_approved_tags_do_not_explain_is_new(found: Alignment) -> None:
 def test_a_proposal_keeps_every_approved_tag_with_its_id(found: Alignment) -> None:
     proposal = proposal_of(APPROVED, INDUCED, found)
     assert proposal.tag_ids == ("maturity", "fees", "service", "bars")  # an id that is taken is not given again
-    assert proposal.tags[:3] == APPROVED.tags[:3]
-    assert (proposal.version, proposal.status, proposal.tags[3].status) == (2, "proposed", "proposed")
+    assert proposal.tags[:4] == APPROVED.tags
+    assert (proposal.version, proposal.status, proposal.tags[4].status) == (2, "proposed", "proposed")
     diff = diff_taxonomies(APPROVED, proposal)
     assert ([tag.id for tag in diff.added], diff.removed, diff.redefined, diff.uncovered) == (["bars"], (), (), ())
 
@@ -104,16 +105,57 @@ def test_fifty_labelled_conversations_are_enough_of_any_sample() -> None:
     assert not align(INDUCED, MEMBERS, labels, sampled=1000).known
 
 
-@pytest.fixture
-def asked(settings: Settings, tmp_path: Path, found: Alignment) -> Settings:
-    (tmp_path / "small.yaml").write_text(dump_taxonomy(APPROVED), "utf-8")
+def proposed(settings: Settings, tmp_path: Path, approved: Taxonomy, induced: Taxonomy, found: Alignment) -> Settings:
+    (tmp_path / "small.yaml").write_text(dump_taxonomy(approved), "utf-8")
     label = settings.label.model_copy(update={"taxonomy": str(tmp_path / "small.yaml")})
     changed = settings.model_copy(update={"label": label})
     folder = proposal_folder(changed, NIGHT)
     folder.mkdir(parents=True)
-    proposal = proposal_of(APPROVED, INDUCED, found)
-    (folder / "taxonomy.yaml").write_text(dump_taxonomy(proposal), "utf-8")
+    (folder / "taxonomy.yaml").write_text(dump_taxonomy(proposal_of(approved, induced, found)), "utf-8")
     return changed
+
+
+@pytest.fixture
+def asked(settings: Settings, tmp_path: Path, found: Alignment) -> Settings:
+    return proposed(settings, tmp_path, APPROVED, INDUCED, found)
+
+
+def called(name: str, *tag_ids: str) -> Taxonomy:
+    return replace(INDUCED, tags=tuple(replace(t, name=name) if t.id in tag_ids else t for t in INDUCED.tags))
+
+
+def test_a_group_named_like_an_approved_tag_is_listed_and_not_proposed(settings: Settings, tmp_path: Path) -> None:
+    induced = called("收费 ", "bars")
+    found = align(induced, MEMBERS, LABELS, sampled=18)
+    changed = proposed(settings, tmp_path, APPROVED, induced, found)
+    assert approve(changed, Reviewer("Ana"), ds=NIGHT).taxonomy.version == 1, "nothing is left to add"
+    text = "\n".join(in_words(found, APPROVED, plain))
+    _, listed = text.split("## Induced groups whose id or name a tag has already (not added)")
+    assert (
+        "| 收费: 4 of 18 conversations | 4 | 3 |" in listed and "| MATURITY: 1 of 18 conversations | 1 | 1 |" in listed
+    )
+    assert "would get the added tags" not in text
+
+
+def test_of_several_new_groups_with_one_name_the_first_is_proposed(settings: Settings, tmp_path: Path) -> None:
+    induced = called("金条", "bars", "early")
+    found = align(induced, MEMBERS, {}, sampled=18)
+    changed = proposed(settings, tmp_path, APPROVED, induced, found)
+    approve(changed, Reviewer("Ana"), ds=NIGHT)
+    new = ("due", "soon", "cost_help", "bars")
+    assert approved_taxonomy(changed, NIGHT).tag_ids == ("maturity", "fees", "service", *new)
+    text = "\n".join(in_words(found, APPROVED, plain))
+    assert "(not added)" in text and "| 金条: 2 of 18 conversations | 0 | 0 |" in text
+
+
+def test_a_tag_in_use_under_one_that_ended_can_be_proposed(
+    settings: Settings, tmp_path: Path, found: Alignment
+) -> None:
+    under = replace(APPROVED.tags[2], parent="gone")
+    approved = replace(APPROVED, tags=(*APPROVED.tags[:2], under, APPROVED.tags[3]))
+    changed = proposed(settings, tmp_path, approved, INDUCED, found)
+    approve(changed, Reviewer("Ana"), ds=NIGHT)
+    assert approved_taxonomy(changed, NIGHT).tag("service") == under
 
 
 def test_the_diff_command_says_it_too(asked: Settings, found: Alignment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from jobs.taxonomies.cli import app
 from jobs.taxonomies.lineage import current_labels, without
 from jobs.taxonomies.proposals import decision_on, proposal_folder
 from jobs.taxonomies.review import Reviewer, approve, reject
-from jobs.taxonomies.store import all_versions, approved_taxonomy, version_of
+from jobs.taxonomies.store import all_versions, approved_taxonomy, version_of, versions_folder
 from jobs.taxonomy import Tag, Taxonomy, dump_taxonomy
 from jobs.taxonomy_diff import diff_taxonomies, to_markdown
 
@@ -101,6 +101,8 @@ def test_decided_outdated_and_unknown_are_said(life: Settings, tmp_path: Path) -
     mine.write_text(dump_taxonomy(PROPOSED), "utf-8")
     with pytest.raises(InputError, match=r"--file.*--from"):
         approve(life, ANA, file=mine)
+    with pytest.raises(InputError, match="'2026-13-01' is no night"):
+        approve(life, ANA, file=mine, from_ds="2026-13-01")
     approve(life, ANA, file=mine, from_ds=NEXT)
     with pytest.raises(InputError, match="outdated: it says version 2, and version 2 was approved"):
         approve(life, ANA, ds=NEXT)
@@ -126,7 +128,6 @@ def test_a_proposal_induced_anew_is_open_again(life: Settings) -> None:
         ((Tag("maturity", "甲", "甲", status="deprecated"),), "no tag in use"),
         ((Tag("b", "乙", "乙", extra={"replaces": ["nobody"]}),), "replaces nobody, which no version had"),
         ((*FIRST.tags, Tag("b", "乙", "乙", extra={"replaces": ["fees"]})), "replaces fees, which is still in use"),
-        (FIRST.tags, "nothing to approve"),
     ],
 )
 def test_a_taxonomy_that_breaks_a_rule_is_refused(life: Settings, tags: tuple[Tag, ...], message: str) -> None:
@@ -134,6 +135,30 @@ def test_a_taxonomy_that_breaks_a_rule_is_refused(life: Settings, tags: tuple[Ta
     with pytest.raises(InputError, match=message):
         approve(life, ANA, ds=NIGHT)
     assert len(all_versions(life)) == 1
+
+
+def test_a_proposal_that_changes_nothing_can_be_approved_and_a_file_cannot(
+    life: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.taxonomies.cli.load_settings", lambda: life)
+    propose(life, NIGHT, replace(FIRST, version=2, status="proposed"))
+    said = CliRunner().invoke(app, ["approve", "--ds", NIGHT, "--by", "Ana"], catch_exceptions=False)
+    assert said.exit_code == 0 and "the proposal changes nothing: version 1 stays" in said.output
+    decision = decision_on(life, NIGHT)
+    assert decision is not None and (decision.decision, decision.version) == ("approved", 1)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(dump_taxonomy(replace(FIRST, version=2)), "utf-8")
+    with pytest.raises(InputError, match="nothing to approve: this is what version 1 says already"):
+        approve(life, ANA, file=mine, from_ds=NIGHT)
+    assert len(all_versions(life)) == 1
+
+
+def test_another_name_of_a_heading_is_a_change(life: Settings) -> None:
+    first = under_headings(life)
+    topics = (replace(first.topics[0], name="钱款"), first.topics[1])
+    propose(life, NIGHT, replace(first, version=2, topics=topics))
+    assert approve(life, ANA, ds=NIGHT).taxonomy.version == 2
+    assert all_versions(life)[-1].taxonomy.topics == topics
 
 
 def test_ids_are_never_used_again(life: Settings) -> None:
@@ -152,6 +177,57 @@ def test_a_part_of_a_proposal_can_be_adopted(life: Settings) -> None:
     assert now.tag("maturity").name == "到期承接"
     # The merge was left out, so both of its ancestors stay; the split was adopted.
     assert set(now.tag_ids) == {"maturity", "sell", "move", "fees", "service"}
+
+
+def under_headings(settings: Settings) -> Taxonomy:
+    """`fees` and `service` under a heading, in the file of the settings."""
+    topics = (Tag("money", "钱", "钱的事。", kind="topic"), Tag("cost", "费用", "费用。", kind="topic", parent="money"))
+    tags = (*FIRST.tags[:2], *(replace(tag, parent="cost") for tag in FIRST.tags[2:]))
+    first = replace(FIRST, tags=tags, topics=topics)
+    Path(settings.label.taxonomy).write_text(dump_taxonomy(first), "utf-8")
+    return first
+
+
+def test_a_tag_whose_heading_is_gone_stands_under_none(life: Settings) -> None:
+    first = under_headings(life)
+    tags = (*FIRST.tags[:2], replace(FIRST.tags[3], definition="想要人工服务。"))
+    propose(life, NIGHT, replace(first, version=2, tags=tags, topics=first.topics[:1]))
+    approve(life, ANA, ds=NIGHT, leave_out=["service", "service"])
+    now = all_versions(life)[-1].taxonomy
+    assert now.tag_ids == ("maturity", "redemption", "service")
+    assert now.tag("service") == FIRST.tags[3], "left out of the change, it stays; its heading does not"
+    assert now.tag("fees") == replace(FIRST.tags[2], status="deprecated")
+
+
+def test_a_tag_that_ends_keeps_a_heading_that_is_there(life: Settings) -> None:
+    first = under_headings(life)
+    propose(life, NIGHT, replace(first, version=2, tags=first.tags[:3]))
+    approve(life, ANA, ds=NIGHT)
+    assert all_versions(life)[-1].taxonomy.tag("service").parent == "cost"
+
+
+def test_a_heading_does_not_take_the_id_of_a_tag(life: Settings) -> None:
+    parts = tuple(
+        Tag(i, i, i, parent="fees", extra={"replaces": ["fees"]}) for i in ("fees_of_cards", "fees_of_accounts")
+    )
+    heading = Tag("fees", "收费", "收费的事。", kind="topic")
+    propose(life, NIGHT, replace(PROPOSED, tags=(*FIRST.tags[:2], *parts), topics=(heading,)))
+    with pytest.raises(InputError, match="which are never used again: fees; take new ids"):
+        approve(life, ANA, ds=NIGHT)
+    assert len(all_versions(life)) == 1
+
+
+def test_what_nobody_could_read_is_not_stored(life: Settings) -> None:
+    # Left out of the change, one tag would stand under the other and that one under it.
+    first = replace(FIRST, tags=(replace(FIRST.tags[0], parent="redemption"), *FIRST.tags[1:]))
+    Path(life.label.taxonomy).write_text(dump_taxonomy(first), "utf-8")
+    turned = (FIRST.tags[0], replace(FIRST.tags[1], parent="maturity"), *FIRST.tags[2:])
+    propose(life, NIGHT, replace(first, version=2, tags=turned))
+    with pytest.raises(InputError, match=r"version 2 would not be readable .*tag maturity: parents go round.*change"):
+        approve(life, ANA, ds=NIGHT, leave_out=["maturity"])
+    assert len(all_versions(life)) == 1 and decision_on(life, NIGHT) is None
+    assert not list(versions_folder(life).glob("*"))
+    assert approve(life, ANA, ds=NIGHT).taxonomy.tags == turned
 
 
 def test_leaving_out_one_half_of_a_split_keeps_the_other(life: Settings) -> None:

@@ -127,25 +127,47 @@ def align(induced: Taxonomy, members: Members, labels: Mapping[str, Collection[s
     )
 
 
+def addable(alignment: Alignment, approved: Taxonomy) -> tuple[Group, ...]:
+    """Groups of `alignment.added` that can be tags: no tag has their id or name, and of several with one name the
+    first (the largest), because approval refuses what analysts could not tell apart."""
+    ids = {tag.id for tag in (*approved.tags, *approved.topics)}
+    names = {tag.name.strip() for tag in approved.tags if tag.status != DEPRECATED}
+    found: list[Group] = []
+    for group in alignment.added:
+        name = group.name.strip()
+        if group.tag_id not in ids and name not in names:
+            names.add(name)
+            found.append(group)
+    return tuple(found)
+
+
 def proposal_of(approved: Taxonomy, induced: Taxonomy, alignment: Alignment) -> Taxonomy:
     """Every tag of the approved version as it is, then the new ones; headings over new tags alone are dropped."""
-    wanted = {group.tag_id for group in alignment.added}
-    taken = {tag.id for tag in (*approved.tags, *approved.topics)}
-    new = tuple(replace(tag, parent=None) for tag in induced.tags if tag.id in wanted and tag.id not in taken)
-    in_use = tuple(tag for tag in approved.tags if tag.status != DEPRECATED)
-    version = approved.version + 1
-    return replace(approved, version=version, status="proposed", tags=(*in_use, *new))
+    wanted = {group.tag_id for group in addable(alignment, approved)}
+    new = tuple(replace(tag, parent=None) for tag in induced.tags if tag.id in wanted)
+    return replace(approved, version=approved.version + 1, status="proposed", tags=(*approved.tags, *new))
 
 
-def _tables(alignment: Alignment, names: Mapping[str, str], plain: Callable[[str], str]) -> list[str]:
-    lines: list[str] = []
-    if alignment.added:
-        lines += ["## How many conversations would get the added tags", ""]
-        lines += ["| tag | labelled | of these without a tag now |", "|---|---|---|"]
-        for group in alignment.added:
-            size = f"{group.conversations} of {alignment.sampled} conversations"
-            lines.append(f"| {plain(group.name)}: {size} | {group.labelled} | {group.unexplained} |")
-        lines.append("")
+def _counted(title: str, groups: Collection[Group], sampled: int, plain: Callable[[str], str]) -> list[str]:
+    if not groups:
+        return []
+    lines = [f"## {title}", "", "| tag | labelled | of these without a tag now |", "|---|---|---|"]
+    for group in groups:
+        size = f"{group.conversations} of {sampled} conversations"
+        lines.append(f"| {plain(group.name)}: {size} | {group.labelled} | {group.unexplained} |")
+    return [*lines, ""]
+
+
+def _alike(alignment: Alignment, approved: Taxonomy, plain: Callable[[str], str]) -> list[str]:
+    new = addable(alignment, approved)
+    rest = [group for group in alignment.added if group not in new]
+    return _counted("Induced groups whose id or name a tag has already (not added)", rest, alignment.sampled, plain)
+
+
+def _tables(alignment: Alignment, approved: Taxonomy, plain: Callable[[str], str]) -> list[str]:
+    names, new = {tag.id: tag.name for tag in approved.tags}, addable(alignment, approved)
+    lines = _counted("How many conversations would get the added tags", new, alignment.sampled, plain)
+    lines += _alike(alignment, approved, plain)
     if alignment.covered:
         lines += ["## Induced groups that approved tags cover already (not proposed)", ""]
         lines += ["| group | conversations | approved tags |", "|---|---|---|"]
@@ -167,8 +189,10 @@ def in_words(alignment: Alignment, approved: Taxonomy, plain: Callable[[str], st
     if not alignment.known:
         return [
             f"Only {alignment.labelled} of {total} sampled conversations are labelled, too few to say what the "
-            "approved tags explain: every induced tag is shown as added. Run `nightly` for these nights first.",
+            "approved tags explain: induced tags are shown as added, whatever they hold. Run `nightly` for these "
+            "nights first.",
             "",
+            *_alike(alignment, approved, plain),
         ]
     names = {tag.id: tag.name for tag in approved.tags}
     rate = alignment.untagged / alignment.labelled
@@ -176,7 +200,7 @@ def in_words(alignment: Alignment, approved: Taxonomy, plain: Callable[[str], st
         f"Of {alignment.labelled} labelled conversations of the sample, {alignment.untagged} ({rate:.0%}) have no tag.",
         "",
     ]
-    lines += _tables(alignment, names, plain)
+    lines += _tables(alignment, approved, plain)
     called = {group.tag_id: group.name for group in alignment.covered}
     for tag_id, ids in alignment.look_split.items():
         lines.append(f"- {plain(names.get(tag_id, tag_id))} may be several: {', '.join(plain(called[i]) for i in ids)}")

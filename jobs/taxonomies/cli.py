@@ -118,6 +118,9 @@ def approve(
     settings = load_settings()
     before = latest_version(settings).taxonomy
     version = approve_proposal(settings, Reviewer(by, note), ds=ds, file=file, leave_out=without or (), from_ds=from_ds)
+    if version.taxonomy.version == before.version:
+        _say(f"the proposal changes nothing: version {before.version} stays")
+        return
     _say(f"version {version.taxonomy.version} holds from {version.from_ds} on: {version.path}")
     # A proposal may have been edited after its diff was read: say what was approved in the end.
     _say(f"against version {before.version}: {in_ids(diff_taxonomies(before, version.taxonomy)) or 'no change'}")

@@ -59,7 +59,8 @@ def without(old: Taxonomy, new: Taxonomy, left_out: Collection[str]) -> Taxonomy
     if unknown := sorted(set(left_out) - set(before) - set(after)):
         raise InputError(f"tags to leave out that neither version has: {', '.join(unknown)}")
     kept = [before.get(t.id) if t.id in left_out else t for t in new.tags]
-    tags = [t for t in kept if t is not None] + [before[i] for i in left_out if i in before and i not in after]
+    back = [before[i] for i in dict.fromkeys(left_out) if i in before and i not in after]
+    tags = [t for t in kept if t is not None] + back
     living = heirs(replace(new, tags=tuple(tags)))
     lost = {ancestor for ancestor in heirs(new) if ancestor not in living and ancestor in before}
     present = {t.id for t in tags}
@@ -75,9 +76,11 @@ def _settled(tag: Tag) -> Tag:
 def next_version(old: Taxonomy, wanted: Taxonomy) -> Taxonomy:
     """The approved taxonomy that follows `old`: tags of `wanted`, and all others of `old` deprecated.
 
+    A tag of `old` whose heading `wanted` does not have stands under none.
+
     Raises:
-        InputError: `wanted` has no tag in use, two tags of one name, an id that was deprecated before, an ancestor
-            nobody knows or that is still in use; or it changes nothing.
+        InputError: `wanted` has no tag in use, two tags of one name, an id that was deprecated before, a heading with
+            the id of a tag, an ancestor nobody knows or that is still in use.
     """
     tags = [_settled(tag) for tag in wanted.tags]
     in_use = [tag for tag in tags if tag.status != DEPRECATED]
@@ -90,6 +93,9 @@ def next_version(old: Taxonomy, wanted: Taxonomy) -> Taxonomy:
     if again := sorted(ended & {tag.id for tag in in_use}):
         raise InputError(f"ids that were deprecated earlier are never used again: {', '.join(again)}; take new ids")
     known = {tag.id for tag in old.tags}
+    headings = {topic.id for topic in wanted.topics}
+    if taken := sorted(known & headings):
+        raise InputError(f"headings have ids of tags, which are never used again: {', '.join(taken)}; take new ids")
     for tag in in_use:
         if strangers := sorted(set(replaces(tag)) - known):
             raise InputError(f"tag {tag.id} replaces {', '.join(strangers)}, which no version had")
@@ -97,7 +103,11 @@ def next_version(old: Taxonomy, wanted: Taxonomy) -> Taxonomy:
             raise InputError(f"tag {tag.id} replaces {', '.join(living)}, which is still in use: deprecate it")
     here = {tag.id for tag in tags}
     tags += [replace(tag, status=DEPRECATED) for tag in old.tags if tag.id not in here]
-    result = replace(wanted, version=old.version + 1, status="approved", tags=tuple(tags))
-    if (result.tags, result.borders, result.language) == (old.tags, old.borders, old.language):
-        raise InputError(f"nothing to approve: this is what version {old.version} says already")
-    return result
+    places = headings | {tag.id for tag in tags}
+    tags = [tag if tag.parent in places else replace(tag, parent=None) for tag in tags]
+    return replace(wanted, version=old.version + 1, status="approved", tags=tuple(tags))
+
+
+def same(old: Taxonomy, new: Taxonomy) -> bool:
+    """Whether two versions say the same."""
+    return (old.tags, old.topics, old.borders, old.language) == (new.tags, new.topics, new.borders, new.language)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,9 @@ from jobs.taxonomies.align import Alignment
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
 APPROVED, REJECTED = "approved", "rejected"
+PROPOSAL = "taxonomy.yaml"
+WRITTEN = "written"
+"""Beside a proposal: the SHA-256 of what `induce` wrote."""
 ALIGNMENT = "alignment.json"
 """Beside a proposal: what was induced, counted against the approved version."""
 
@@ -43,7 +47,7 @@ def proposal_file(settings: Settings, ds: str) -> Path:
     Raises:
         InputError: the night has no proposal.
     """
-    path = proposal_folder(settings, ds) / "taxonomy.yaml"
+    path = proposal_folder(settings, ds) / PROPOSAL
     if not path.is_file():
         raise InputError(f"no proposed taxonomy for {ds}: run `python -m jobs induce --ds {ds}` first")
     return path
@@ -74,6 +78,20 @@ def digest_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def edited(folder: Path) -> bool:
+    """Whether the proposal in `folder` is not, or not surely, as `induce` wrote it."""
+    page, written = folder / PROPOSAL, folder / WRITTEN
+    return page.is_file() and not (written.is_file() and written.read_text("utf-8") == digest_of(page))
+
+
+def put_aside(folder: Path) -> Path | None:
+    """Rename the proposal in `folder` where it was edited; returns its new name, None where nothing was."""
+    if not edited(folder):
+        return None
+    free = (path for number in count(1) if not (path := folder / f"taxonomy.edited-{number}.yaml").exists())
+    return (folder / PROPOSAL).rename(next(free))
+
+
 def decision_on(settings: Settings, ds: str) -> Decision | None:
     """What was decided about the proposal as it lies there; None while it is open, or was induced anew since."""
     path = proposal_folder(settings, ds) / "decision.yaml"
@@ -93,5 +111,5 @@ def record_decision(settings: Settings, ds: str, decision: Decision) -> Path:
 def all_proposals(settings: Settings) -> list[tuple[str, Taxonomy, Decision | None]]:
     """(night, proposal, decision) of every proposal, oldest night first."""
     root = settings.var_dir / "taxonomies"
-    nights = sorted(p.parent.name for p in root.glob("[0-9]*/taxonomy.yaml")) if root.is_dir() else []
+    nights = sorted(p.parent.name for p in root.glob(f"[0-9]*/{PROPOSAL}")) if root.is_dir() else []
     return [(ds, load_proposal(settings, ds), decision_on(settings, ds)) for ds in nights]

@@ -10,7 +10,7 @@ from pathlib import Path
 from jobs.errors import InputError
 from jobs.settings import Settings
 from jobs.storage import check_ds
-from jobs.taxonomies.lineage import next_version, without
+from jobs.taxonomies.lineage import next_version, same, without
 from jobs.taxonomies.proposals import (
     APPROVED,
     REJECTED,
@@ -71,7 +71,7 @@ def approve(
     leave_out: Collection[str] = (),
     from_ds: str | None = None,
 ) -> Version:
-    """Make a proposal the version in force from a night on.
+    """Make a proposal the version in force from a night on; where it changes nothing, the latest version stays.
 
     Args:
         settings: where versions and proposals lie.
@@ -101,10 +101,15 @@ def approve(
         )
     taxonomy = next_version(latest.taxonomy, without(latest.taxonomy, wanted, leave_out))
     approval = Approval(reviewer.by, _now(), begin, ds, reviewer.note)
-    version = add_version(settings, taxonomy, approval)
+    if not same(latest.taxonomy, taxonomy):
+        version = add_version(settings, taxonomy, approval)
+    elif ds is not None:
+        version = latest
+    else:
+        raise InputError(f"nothing to approve: this is what version {latest.taxonomy.version} says already")
     if ds is not None:
         digest = digest_of(proposal_file(settings, ds))
-        decision = Decision(APPROVED, reviewer.by, approval.at, digest, taxonomy.version, reviewer.note)
+        decision = Decision(APPROVED, reviewer.by, approval.at, digest, version.taxonomy.version, reviewer.note)
         record_decision(settings, ds, decision)
     return version
 

@@ -18,7 +18,7 @@ import yaml
 from jobs.errors import InputError
 from jobs.settings import Settings
 from jobs.storage import check_ds
-from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy
+from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy, parse_taxonomy
 
 _FILE = re.compile(r"^v(\d+)\.yaml$", re.ASCII)
 
@@ -124,12 +124,20 @@ def add_version(settings: Settings, taxonomy: Taxonomy, approval: Approval) -> V
     """Store an approved version; the file appears whole or not at all, and is never overwritten.
 
     Raises:
-        InputError: somebody else stored this version in the meantime.
+        InputError: it breaks a rule of taxonomy files, or somebody else stored this version in the meantime.
     """
+    text = dump_with({"approval": asdict(approval)}, taxonomy)
+    try:
+        # Every stage reads every version: one that cannot be read would stop them all.
+        parse_taxonomy(yaml.safe_load(text), "its file")
+    except InputError as error:
+        raise InputError(
+            f"version {taxonomy.version} would not be readable ({error}): change the taxonomy, then approve it again"
+        ) from error
     path = versions_folder(settings) / f"v{taxonomy.version}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text(dump_with({"approval": asdict(approval)}, taxonomy), "utf-8")
+    draft.write_text(text, "utf-8")
     try:
         # Unlike a rename, a hard link fails where the name is taken: of two approvals one wins.
         os.link(draft, path)
