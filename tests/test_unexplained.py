@@ -1,4 +1,4 @@
-"""The share of a night that no tag explains, and that a sample keeps such conversations apart."""
+"""The share of a night that no tag explains, and that sample and induction keep such conversations apart."""
 
 from __future__ import annotations
 
@@ -9,17 +9,29 @@ from typing import Any
 
 import pytest
 
+from jobs.induce import _sample_labels
 from jobs.report.data import collect_night
 from jobs.sample import sample
 from jobs.settings import Settings
 from jobs.storage import Tables
 from jobs.taxonomies.moves import sampled_chats
+from jobs.taxonomy import Tag, Taxonomy
 from jobs.unexplained import Unexplained, unexplained
 from tests.night_facts import write
 
 NIGHT = "2026-11-20"
 START = datetime(2026, 11, 20, 1, tzinfo=UTC)
 SUBJECTS = ("房贷", "定存", "基金", "黄金", "保险", "理财", "信用卡", "外汇", "养老金", "国债")
+SECOND = Taxonomy(
+    "small",
+    2,
+    (
+        Tag("redeem", "赎回", "客户要赎回。", extra={"replaces": ["sell", "move"]}),
+        Tag("card_fees", "卡费", "问卡费。", extra={"replaces": ["fees"]}),
+        Tag("account_fees", "账户费", "问账户费。", extra={"replaces": ["fees"]}),
+        *(Tag(i, i, "旧的。", status="deprecated") for i in ("sell", "move", "fees", "gone")),
+    ),
+)
 VERBS = ("怎么提前还", "利率是多少", "能不能转出来", "最近亏了要不要卖")
 
 
@@ -81,6 +93,26 @@ def test_the_share_is_the_one_in_the_report(labelled: Tables) -> None:
         write(labelled, name, [], NIGHT)
     flow = collect_night(labelled, NIGHT).flow
     assert (flow.labelled, flow.tagged, flow.no_tag, flow.undecided) == (38, 5, 30, 3)
+
+
+@pytest.mark.spark
+def test_induction_reads_old_labels_as_the_tags_are_called_now(labelled: Tables) -> None:
+    """`sell` and `move` were merged into `redeem`; `fees` was split, `gone` ended."""
+    names = [f"c{number}" for number in range(40)]
+    row = {"conversation_ds": NIGHT, "stratum": "wecom", "stratum_population": 40, "copies": 1, "weight": 1.0}
+    write(labelled, "samples", [row | {"conversation_id": name, "share": 1 / 40} for name in names], NIGHT)
+
+    def known(*tags: str) -> dict[str, list[str]]:
+        """What induction takes for judged where five conversations have these tags, without those that have none."""
+        write(labelled, "labels", labels(tags), NIGHT)
+        found = _sample_labels(labelled, NIGHT, SECOND)
+        assert {name for name, now in found.items() if not now} >= set(names[:30])
+        return {name: now for name, now in found.items() if name not in names[:30]}
+
+    merged = {name: ["redeem"] for name in names[30:35]}
+    assert known("sell") == known("redeem") == known("sell", "move") == known("fees", "sell") == merged
+    assert known("gone") == {name: [] for name in names[30:35]}
+    assert known("fees") == {}  # what it was split into has not been asked about
 
 
 def test_a_night_without_conversations_asks_for_nothing() -> None:
