@@ -21,11 +21,14 @@ from jobs.induction.asking import asker_of, step_lines
 from jobs.induction.critic import critic_line, critic_yaml
 from jobs.induction.induce import Induced
 from jobs.induction.induce import induce as induce_taxonomy
+from jobs.labelling.decide import CANNOT_TELL
+from jobs.labelling.outcomes import KEY
 from jobs.llm.profiles import load_profile
 from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
 from jobs.students import induction_embedder
 from jobs.taxonomies.align import Alignment, addable, align, in_words, proposal_of
+from jobs.taxonomies.lineage import current_labels, replaces
 from jobs.taxonomies.proposals import (
     ALIGNMENT,
     PROPOSAL,
@@ -84,15 +87,20 @@ def _key(conversations: list[Conversation], settings: Settings, use_llm: bool, v
 
 
 def _sample_labels(tables: Tables, ds: str, approved: Taxonomy) -> dict[str, list[str]]:
-    """Approved tags of every sampled conversation that was labelled; empty where none of them applies."""
+    """Approved tags of every sampled conversation that was judged; empty where none of them applies.
+
+    Tags are called as they are now. A conversation is not judged where nobody could tell, or where all that it had was
+    split since: no one has asked about the tags that took the place.
+    """
     samples = tables.read("samples", ds).select("conversation_id", "conversation_ds")
-    key = ["conversation_id", "conversation_ds"]
-    judged = tables.read_all("label_outcomes", until=ds).where(F.col("status") == "labelled").select(*key)
-    found = {row["conversation_id"]: list[str]() for row in judged.join(samples, key).distinct().collect()}
-    given = tables.read_all("labels", until=ds).where(F.col("tag_id").isin(*approved.tag_ids))
-    for row in given.join(samples, key).select("conversation_id", "tag_id").distinct().collect():
-        if row["conversation_id"] in found:
-            found[row["conversation_id"]].append(row["tag_id"])
+    done = tables.read_all("label_outcomes", until=ds).where(F.col("status") == "labelled").select(*KEY)
+    given = tables.read_all("labels", until=ds).join(done, list(KEY)).join(samples, list(KEY[1:]))
+    replaced = {ancestor for tag in approved.tags for ancestor in replaces(tag)}
+    found: dict[str, list[str]] = {}
+    for row in given.groupBy("conversation_id").agg(F.sort_array(F.collect_set("tag_id")).alias("tags")).collect():
+        now = current_labels(approved, row["tags"])
+        if now or replaced.union([CANNOT_TELL]).isdisjoint(row["tags"]):
+            found[row["conversation_id"]] = now
     return found
 
 

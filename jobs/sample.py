@@ -9,6 +9,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.errors import GateError
+from jobs.labelling.decide import NONE
+from jobs.labelling.outcomes import outcomes_of
 from jobs.sampling.choose import allocate, choose
 from jobs.sampling.essence import essence, letters, signatures
 from jobs.sampling.units import draw
@@ -23,17 +25,18 @@ _FEWEST_CANDIDATES = 1_600
 """And at least so many, a minute of embedding: the more are compared, the rarer the wish that is found."""
 
 
-def _untagged(tables: Tables, ds: str) -> DataFrame:
-    """conversation_ds, conversation_id, untagged: those that were labelled and that no tag explains."""
-    outcomes = tables.read_all("label_outcomes", until=ds).where("status = 'labelled' AND tags = 0")
-    return outcomes.select("conversation_ds", "conversation_id").distinct().withColumn("untagged", F.expr("true"))
+def _untagged(tables: Tables, first: str, ds: str) -> DataFrame:
+    """conversation_ds, conversation_id, untagged: those that were labelled since `first` and that no tag explains."""
+    since = (tables.read_all(name, until=ds).where(F.col("ds") >= first) for name in ("label_outcomes", "labels"))
+    found = outcomes_of(*since).where(F.col("outcome") == NONE)
+    return found.select("conversation_ds", "conversation_id").distinct().withColumn("untagged", F.expr("true"))
 
 
 def _population(tables: Tables, first: str, ds: str) -> DataFrame:
     """conversation_ds, conversation_id, stratum (channel and night, and where no tag explains it, that), said."""
     window = tables.read_all("conversations", until=ds).where(F.col("ds") >= first)
     window = window.withColumnRenamed("ds", "conversation_ds")
-    window = window.join(_untagged(tables, ds), ["conversation_ds", "conversation_id"], "left")
+    window = window.join(_untagged(tables, first, ds), ["conversation_ds", "conversation_id"], "left")
     said = F.transform(F.filter("turns", lambda turn: turn["speaker"] == "customer"), lambda turn: turn["text"])
     return window.select(
         "conversation_ds",

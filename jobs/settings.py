@@ -154,7 +154,7 @@ class GateSettings(_Section):
 class SampleSettings(_Section):
     """How many conversations the LLM learns the business from.
 
-    Where more than `unexplained` of a night's conversations surely have no tag, the `taxonomy` DAG is triggered.
+    Where to surely more than `unexplained` of a night's conversations no tag applies, the `taxonomy` DAG is triggered.
     """
 
     size: int = 200

@@ -104,11 +104,12 @@ def _lines(found: Summary) -> Sequence[tuple[str, str]]:
     flow, by = found.flow, found.tags_by
     waiting = f", {flow.pending} pending" if flow.pending else ""
     given_up = f", {flow.dead} given up" if flow.dead else ""
+    unsure = f", {flow.undecided} undecided" if flow.undecided else ""
     carried = f" ({flow.carried} of earlier nights)" if flow.carried else ""
     return (
         ("conversations in", f"{flow.read}: {flow.conversations} kept, {flow.quarantined} quarantined"),
         ("quarantined", _by_reason(flow.quarantine)),
-        ("labelled", f"{flow.labelled}{waiting}{given_up}{carried}; {flow.no_tag} without any tag"),
+        ("labelled", f"{flow.labelled}{waiting}{given_up}{carried}; no tag applies to {flow.no_tag}{unsure}"),
         ("labelled by", f"student alone {flow.student_labelled}, with the LLM {flow.llm_labelled}"),
         ("dead letters", _by_reason(flow.dead_letters)),
         ("tags given", f"{sum(by.values())}: student {by['student']}, LLM {by['llm']}"),

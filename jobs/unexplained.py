@@ -1,4 +1,7 @@
-"""Stage unexplained: the share of a night's conversations that no tag explains, and whether it is time for new tags."""
+"""Stage unexplained: the share of a night's conversations that no tag explains, and whether it is time for new tags.
+
+No tag explains what was answered `none`; of what was answered `cannot_tell` nobody knows.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from dataclasses import dataclass
 
 from pyspark.sql import functions as F
 
+from jobs.labelling.decide import NONE
+from jobs.labelling.outcomes import outcomes_of
 from jobs.metrics import wilson
 from jobs.settings import Settings
 from jobs.storage import Tables
@@ -16,7 +21,7 @@ SKIP = 99
 
 @dataclass(frozen=True, slots=True)
 class Unexplained:
-    """Of `labelled` conversations, `untagged` have no tag; `low` is the lower bound of their share (Wilson).
+    """To `untagged` of `labelled` conversations no tag applies; `low` is the lower bound of their share (Wilson).
 
     `due`: the bound lies above `sample.unexplained`, so that a small or an odd night alone does not ask for new tags.
     """
@@ -35,8 +40,8 @@ class Unexplained:
         share = self.untagged / self.labelled if self.labelled else 0.0
         so = "above it: new tags are looked for" if self.due else "not above it"
         return (
-            f"{self.untagged} of {self.labelled} labelled conversations ({share:.0%}, at least {self.low:.0%}) have no "
-            f"tag; the threshold is {self.threshold:.0%}, {so}"
+            f"no tag applies to {self.untagged} of {self.labelled} labelled conversations ({share:.0%}, at least "
+            f"{self.low:.0%}); the threshold is {self.threshold:.0%}, {so}"
         )
 
 
@@ -46,8 +51,8 @@ def unexplained(tables: Tables, settings: Settings, ds: str) -> Unexplained:
     Raises:
         InputError: the night was not labelled.
     """
-    labelled = tables.read("label_outcomes", ds).where("status = 'labelled'")
-    row = labelled.agg(F.count("*").alias("n"), F.sum((F.col("tags") == 0).cast("int")).alias("none")).collect()[0]
-    count, none = int(row["n"]), int(row["none"] or 0)
+    found = outcomes_of(tables.read("label_outcomes", ds), tables.read("labels", ds))
+    row = found.agg(F.count("*").alias("n"), F.count_if(F.col("outcome") == NONE).alias("none")).collect()[0]
+    count, none = int(row["n"]), int(row["none"])
     low = wilson(none, count, settings.gate.confidence).low
     return Unexplained(count, none, low, settings.sample.unexplained)

@@ -47,3 +47,13 @@ def test_names_of_tags_do_not_matter() -> None:
 def test_lists_that_do_not_run_in_parallel_are_refused() -> None:
     with pytest.raises(InputError, match="parallel"):
         score_induction(["a"], [])
+
+
+def test_a_turn_put_aside_as_small_talk_is_wrong_where_gold_has_a_tag() -> None:
+    scores = score_induction(["none"] * 8 + ["a"] * 2, [["X"]] * 8 + [["Y"]] * 2)
+    assert scores is not None
+    assert scores.accuracy == scores.precision == scores.recall == pytest.approx(2 / 10) == scores.f1
+    assert (scores.tags_found, scores.tags_gold, scores.turns) == (1, 2, 10)
+    nothing = score_induction(["none"] * 3, [["X"], ["X"], ["Y"]])
+    assert nothing is not None
+    assert (nothing.accuracy, nothing.precision, nothing.recall, nothing.f1, nothing.tags_found) == (0, 0, 0, 0, 0)

@@ -30,6 +30,18 @@ def test_found_partly_missed_and_invented() -> None:
     assert mixed[0].invented and mixed[0].share == pytest.approx(1 / 3)
 
 
+def test_turns_put_aside_as_small_talk_recover_and_invent_nothing() -> None:
+    one, many = recover(["none"] * 9 + ["x"] * 6, ["a"] * 8 + ["b"] * 7)
+    assert [(r.reference, r.turns, r.induced, r.status) for r in one] == [
+        ("a", 8, None, "missed"),
+        ("b", 7, "x", "found"),
+    ]
+    assert one[1].precision == 1.0 and one[1].recall == pytest.approx(6 / 7)
+    assert [(s.induced, s.turns, s.invented) for s in many] == [("x", 6, False)]
+    one, many = recover(["none"] * 2, ["a", "b"])
+    assert [r.status for r in one] == ["missed", "missed"] and not many
+
+
 def test_the_page_names_tags_and_escapes_them(tmp_path: Path) -> None:
     chats = [
         Conversation(str(i), (Turn("customer", "赎回"), Turn("agent", "好")), ("out",), (("out",), ()))
@@ -42,7 +54,10 @@ def test_the_page_names_tags_and_escapes_them(tmp_path: Path) -> None:
     lines = [json.dumps({"conversation_id": str(i), "turn": 0, "tag": "t1"}) for i in range(3)]
     with pytest.raises(InputError, match="evaluate-induction"):
         recovery(tmp_path / "chats.jsonl", tmp_path)
+    lines[2] = lines[2].replace("t1", "none")
     (tmp_path / "assignments.jsonl").write_text("\n".join(lines), "utf-8")
-    assert recovery(tmp_path / "chats.jsonl", tmp_path)["counts"]["found"] == 1
+    counts = recovery(tmp_path / "chats.jsonl", tmp_path)["counts"]
+    assert (counts["found"], counts["induced"], counts["put_aside"]) == (1, 1, 1)
     page = (tmp_path / "recovery.md").read_text("utf-8")
-    assert "| out | 3 | 赎回 \\| &lt;b&gt; (t1) | 1.00 | 1.00 | 1.00 | found |" in page
+    assert "| out | 3 | 赎回 \\| &lt;b&gt; (t1) | 1.00 | 0.67 | 0.80 | found |" in page
+    assert "3 labelled customer turns, 1 of them put aside as small talk." in page

@@ -7,12 +7,15 @@ import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
+from jobs.errors import ContractError
+from jobs.quality import check_table
 from jobs.sample import sample
 from jobs.sampling.choose import allocate, choose, farthest_first, leaders
 from jobs.sampling.essence import alike, bands, essence, letters, signatures
-from jobs.sampling.units import drawn_for
+from jobs.sampling.units import draw, drawn_for
 from jobs.settings import Settings
 from jobs.storage import Tables
+from tests.night_facts import write
 
 NIGHT = "2026-11-20"
 NOTICE = (
@@ -141,3 +144,25 @@ def test_a_mass_message_is_one_sample_a_rare_wish_is_found_and_partitions_do_not
     assert sum(float(str(row[4])) for row in first) == pytest.approx(1)
     assert {row[1]: row[5] for row in first} == {f"app {NIGHT}": 1733, f"phone {NIGHT}": 867}
     assert sampled(tables, settings, 2) == first
+
+
+@pytest.mark.spark
+def test_every_stratum_has_a_candidate_however_many_there_are(tables: Tables) -> None:
+    rows = [(f"c{i}", NIGHT, f"branch {i % 6}", [SUBJECTS[i % 12] + VERBS[i // 3]]) for i in range(18)]
+    schema = "conversation_id string, conversation_ds string, stratum string, said array<string>"
+    found = draw(tables.spark.createDataFrame(rows, schema), 18, 4, seed=17)
+    assert len(found.units) == 6 and set(found.candidates["stratum"]) == set(found.units)
+    assert found.candidates["weight"].sum() == pytest.approx(18)
+
+
+@pytest.mark.spark
+def test_shares_that_do_not_sum_to_the_population_are_refused(tables: Tables, settings: Settings) -> None:
+    row = {"conversation_ds": NIGHT, "stratum": "app", "stratum_population": 3, "copies": 1}
+    for share, holds in ((1 / 3, True), (0.3, False)):
+        rows = [row | {"conversation_id": f"c{i}", "weight": 1.0, "share": share} for i in range(3)]
+        write(tables, "samples", rows, NIGHT)
+        if holds:
+            assert check_table(tables, "samples", NIGHT, settings.var_dir / "checks") > 0
+        else:
+            with pytest.raises(ContractError, match=r"samples.share: .*sum to 1.*found 0\.8999"):
+                check_table(tables, "samples", NIGHT, settings.var_dir / "checks")

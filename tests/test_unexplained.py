@@ -1,29 +1,52 @@
-"""The share of a night that no tag explains, and that a sample keeps such conversations apart."""
+"""The share of a night that no tag explains, and that sample and induction keep such conversations apart."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from jobs.induce import _sample_labels
+from jobs.report.data import collect_night
 from jobs.sample import sample
 from jobs.settings import Settings
 from jobs.storage import Tables
 from jobs.taxonomies.moves import sampled_chats
+from jobs.taxonomy import Tag, Taxonomy
 from jobs.unexplained import Unexplained, unexplained
 from tests.night_facts import write
 
 NIGHT = "2026-11-20"
 START = datetime(2026, 11, 20, 1, tzinfo=UTC)
 SUBJECTS = ("房贷", "定存", "基金", "黄金", "保险", "理财", "信用卡", "外汇", "养老金", "国债")
+SECOND = Taxonomy(
+    "small",
+    2,
+    (
+        Tag("redeem", "赎回", "客户要赎回。", extra={"replaces": ["sell", "move"]}),
+        Tag("card_fees", "卡费", "问卡费。", extra={"replaces": ["fees"]}),
+        Tag("account_fees", "账户费", "问账户费。", extra={"replaces": ["fees"]}),
+        *(Tag(i, i, "旧的。", status="deprecated") for i in ("sell", "move", "fees", "gone")),
+    ),
+)
 VERBS = ("怎么提前还", "利率是多少", "能不能转出来", "最近亏了要不要卖")
+
+
+def labels(tags: Sequence[str]) -> list[dict[str, Any]]:
+    """Labels of the forty: of thirty no tag applies, five have `tags`, of three the LLM could not tell."""
+    given = {"confidence": 0.9, "evidence": [], "labeller": "llm", "model": "m", "taxonomy_version": 1}
+    rows = [(number, "none") for number in range(30)] + [(number, "cannot_tell") for number in range(35, 38)]
+    rows += [(number, tag) for number in range(30, 35) for tag in tags]
+    key = {"conversation_ds": NIGHT, "content_hash": "h"}
+    return [key | given | {"conversation_id": f"c{number}", "tag_id": tag} for number, tag in rows]
 
 
 @pytest.fixture
 def labelled(tables: Tables) -> Tables:
-    """Forty conversations: thirty were labelled without a tag, eight with one, two wait for the LLM."""
+    """Forty conversations, the last two wait for the LLM."""
     chats: list[dict[str, Any]] = []
     outcomes: list[dict[str, Any]] = []
     for number in range(40):
@@ -32,11 +55,11 @@ def labelled(tables: Tables) -> Tables:
         chat = {"conversation_id": name, "channel": "wecom", "party_key": "p", "turns": turns, "n_turns": 1}
         chats.append(chat | {"started_at": START, "content_hash": name, "redactions": 0})
         status = "labelled" if number < 38 else "pending"
-        tags = int(30 <= number < 38)
-        outcome = {"conversation_id": name, "conversation_ds": NIGHT, "status": status, "tags": tags}
-        outcomes.append(outcome | {"content_hash": name, "attempts": 1, "llm_asked": False})
+        outcome = {"conversation_id": name, "conversation_ds": NIGHT, "status": status}
+        outcomes.append(outcome | {"tags": int(30 <= number < 35), "attempts": 1, "llm_asked": False})
     write(tables, "conversations", chats, NIGHT)
     write(tables, "label_outcomes", outcomes, NIGHT)
+    write(tables, "labels", labels(["sell"]), NIGHT)
     return tables
 
 
@@ -44,7 +67,7 @@ def labelled(tables: Tables) -> Tables:
 def test_the_share_that_no_tag_explains_is_held_against_the_threshold(labelled: Tables, settings: Settings) -> None:
     found = unexplained(labelled, settings, NIGHT)
     assert (found.labelled, found.untagged, found.due) == (38, 30, True)
-    assert "30 of 38 labelled conversations (79%, at least 64%) have no tag" in str(found)
+    assert "no tag applies to 30 of 38 labelled conversations (79%, at least 64%)" in str(found)
     often = settings.model_copy(update={"sample": settings.sample.model_copy(update={"unexplained": 0.7})})
     assert not unexplained(labelled, often, NIGHT).due  # 79%, but so few conversations do not prove 70%
 
@@ -62,6 +85,34 @@ def test_a_sample_keeps_them_in_strata_of_their_own(labelled: Tables, settings: 
     some = sampled_chats(labelled, NIGHT, 4)
     assert len(some) == 4 and {c.conversation_id for c in some} <= {row["conversation_id"] for row in rows}
     assert sampled_chats(labelled, NIGHT, 4) == some and all(c.customer_text for c in some)
+
+
+@pytest.mark.spark
+def test_the_share_is_the_one_in_the_report(labelled: Tables) -> None:
+    for name in ("quarantine", "scores", "llm_trust", "tag_promises", "gold"):
+        write(labelled, name, [], NIGHT)
+    flow = collect_night(labelled, NIGHT).flow
+    assert (flow.labelled, flow.tagged, flow.no_tag, flow.undecided) == (38, 5, 30, 3)
+
+
+@pytest.mark.spark
+def test_induction_reads_old_labels_as_the_tags_are_called_now(labelled: Tables) -> None:
+    """`sell` and `move` were merged into `redeem`; `fees` was split, `gone` ended."""
+    names = [f"c{number}" for number in range(40)]
+    row = {"conversation_ds": NIGHT, "stratum": "wecom", "stratum_population": 40, "copies": 1, "weight": 1.0}
+    write(labelled, "samples", [row | {"conversation_id": name, "share": 1 / 40} for name in names], NIGHT)
+
+    def known(*tags: str) -> dict[str, list[str]]:
+        """What induction takes for judged where five conversations have these tags, without those that have none."""
+        write(labelled, "labels", labels(tags), NIGHT)
+        found = _sample_labels(labelled, NIGHT, SECOND)
+        assert {name for name, now in found.items() if not now} >= set(names[:30])
+        return {name: now for name, now in found.items() if name not in names[:30]}
+
+    merged = {name: ["redeem"] for name in names[30:35]}
+    assert known("sell") == known("redeem") == known("sell", "move") == known("fees", "sell") == merged
+    assert known("gone") == {name: [] for name in names[30:35]}
+    assert known("fees") == {}  # what it was split into has not been asked about
 
 
 def test_a_night_without_conversations_asks_for_nothing() -> None:

@@ -4,7 +4,8 @@ Method: Gung et al. 2023, "Intent Induction from Conversations for Task-Oriented
 (arXiv:2304.12982), section 4; the official figures come from `sitod/metric.py` of
 github.com/amazon-science/dstc11-track2-intent-induction. Two habits of the official script are kept: where a turn has
 several gold intents, the first one counts (`sitod/evaluate.py`), and a turn without gold takes no part. Unlike it, all
-figures here lie in 0..1, not 0..100.
+figures here lie in 0..1, not 0..100, and a turn may be put aside as small talk (`none`): that is no tag, so such a turn
+is wrong where it has gold. NMI and ARI compare groups without partners; there the turns put aside are one group.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from jobs.errors import InputError
+from jobs.induction.proposal import NO_INTENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,13 @@ class InductionScores:
 
 
 def overlap(found: Sequence[str], gold: Sequence[str]) -> npt.NDArray[np.int64]:
-    """(found tags, gold tags) counts of turns that carry both, tags in sorted order."""
-    _, rows = np.unique(np.asarray(found, dtype=object).astype(str), return_inverse=True)
+    """(found tags, gold tags) counts of turns that carry both, tags in sorted order; `none` is no found tag."""
+    tags, rows = np.unique(np.asarray(found, dtype=object).astype(str), return_inverse=True)
     _, columns = np.unique(np.asarray(gold, dtype=object).astype(str), return_inverse=True)
     table = np.zeros((int(rows.max()) + 1, int(columns.max()) + 1), dtype=np.int64)
     np.add.at(table, (rows, columns), 1)
-    return table
+    kept: npt.NDArray[np.int64] = table[tags != NO_INTENT]
+    return kept
 
 
 def score_induction(found: Sequence[str], gold: Sequence[Sequence[str]]) -> InductionScores | None:
@@ -54,7 +57,7 @@ def score_induction(found: Sequence[str], gold: Sequence[Sequence[str]]) -> Indu
     `found` holds one tag a turn, `gold` the reference tags of the same turn (the first counts; empty: not scored).
     `accuracy`: share of turns right under the best one-to-one mapping (Hungarian method; surplus tags are wrong).
     `precision`: each found tag stands for its most frequent gold tag; `recall`: the other way round; `f1`: their
-    harmonic mean. `tags_found` counts tags among the scored turns, as the official script does.
+    harmonic mean. `tags_found` counts tags among the scored turns, as the official script does, without `none`.
 
     Returns:
         The scores, or None where no turn has gold.
@@ -71,12 +74,12 @@ def score_induction(found: Sequence[str], gold: Sequence[Sequence[str]]) -> Indu
     table = overlap(tags, references)
     rows, columns = linear_sum_assignment(table, maximize=True)
     precision = float(table.max(axis=1).sum() / len(pairs))
-    recall = float(table.max(axis=0).sum() / len(pairs))
+    recall = float(table.max(axis=0, initial=0).sum() / len(pairs))
     return InductionScores(
         accuracy=float(table[rows, columns].sum() / len(pairs)),
         precision=precision,
         recall=recall,
-        f1=2 * precision * recall / (precision + recall),
+        f1=2 * precision * recall / (precision + recall) if precision else 0.0,
         nmi=float(normalized_mutual_info_score(references, tags)),
         ari=float(adjusted_rand_score(references, tags)),
         tags_found=table.shape[0],

@@ -1,12 +1,13 @@
 """`recovery`: which tags of a reference an induced taxonomy found, missed or invented, on labelled turns.
 
 One to one by the Hungarian method, and many to one as in DSTC11 track 2 (see `induction_metrics`), where each induced
-tag stands for the reference tag that most of its turns carry.
+tag stands for the reference tag that most of its turns carry. Turns put aside as small talk are in no induced tag.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from jobs.conversation import read_conversations
 from jobs.errors import InputError
 from jobs.evaluation.evaluate_induction import ASSIGNMENTS, TAXONOMY, gold_by_turn
 from jobs.evaluation.induction_metrics import overlap
+from jobs.induction.proposal import NO_INTENT
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
 FIGURES, PAGE = "recovery.json", "recovery.md"
@@ -56,23 +58,26 @@ class StandsFor:
 
 
 def recover(found: Sequence[str], gold: Sequence[str]) -> tuple[list[Recovered], list[StandsFor]]:
-    """Both mappings of parallel lists of tags (one entry a labelled turn), the largest tags first."""
+    """Both mappings of parallel lists of tags (one entry a labelled turn), the largest tags first.
+
+    A turn that is `none` in `found` counts among the turns of its reference tag and partners nothing.
+    """
     table = overlap(found, gold)
-    rows, columns = sorted(set(found)), sorted(set(gold))
+    rows, columns = sorted(set(found) - {NO_INTENT}), sorted(set(gold))
     partners = dict(
         zip(*(part.tolist() for part in reversed(linear_sum_assignment(table, maximize=True))), strict=True)
     )
-    of_rows, of_columns = table.sum(axis=1), table.sum(axis=0)
+    of_rows, of_columns = table.sum(axis=1), Counter(gold)
     recovered = []
     for column, reference in enumerate(columns):
         row = partners.get(column)
         both = 0 if row is None else int(table[row, column])
         precision = both / int(of_rows[row]) if row is not None else 0.0
-        recall = both / int(of_columns[column])
+        recall = both / of_columns[reference]
         f1 = 2 * precision * recall / (precision + recall) if both else 0.0
         status = "found" if f1 >= FOUND_F1 else "partly" if f1 >= PARTLY_F1 else "missed"
         induced = rows[row] if both and row is not None else None
-        recovered.append(Recovered(reference, int(of_columns[column]), induced, precision, recall, f1, status))
+        recovered.append(Recovered(reference, of_columns[reference], induced, precision, recall, f1, status))
     stands = []
     for row, induced_tag in enumerate(rows):
         best = int(np.argmax(table[row]))
@@ -114,6 +119,7 @@ def recovery(input_file: Path, induced_dir: Path, reference_file: Path | None = 
             "reference": len(one),
             "induced": len(many),
             "invented": sum(entry.invented for entry in many),
+            "put_aside": sum(tag == NO_INTENT for tag, _ in pairs),
             "unlabelled": len(set(induced.tag_ids) - {entry.induced for entry in many}),
         },
         "one_to_one": [asdict(entry) for entry in one],

@@ -11,6 +11,7 @@ from jobs.cascade import TagTrust
 from jobs.cost_curve import CostPoint
 from jobs.guarantee import Promise
 from jobs.labelling.decide import CANNOT_TELL, NONE
+from jobs.labelling.outcomes import TAGGED, UNDECIDED, outcomes_of
 from jobs.report.night import MICRO, Flow, Night, Provenance, Score, TagUse
 from jobs.storage import Tables, check_ds
 
@@ -63,28 +64,16 @@ def _flow(tables: Tables, ds: str) -> Flow:
         llm_labelled=counts["llm_labelled"],
         pending=status["pending"],
         dead=status["dead"],
-        tagged=answers["tagged"],
-        no_tag=answers["none"],
-        undecided=answers["undecided"],
+        tagged=answers.get(TAGGED, 0),
+        no_tag=answers.get(NONE, 0),
+        undecided=answers.get(UNDECIDED, 0),
         reasons=_largest_first(reasons),
     )
 
 
-def _answers(tables: Tables, ds: str) -> Counter[str]:
-    key = ["conversation_id", "conversation_ds"]
-    # A conversation that waits for the LLM may already have tags, but it is not concluded.
-    labelled = tables.read("label_outcomes", ds).where(F.col("status") == "labelled").select(*key)
-    tag = F.col("tag_id")
-    conversations = (
-        tables.read("labels", ds)
-        .join(labelled, key)
-        .groupBy(*key)
-        .agg(F.max(~tag.isin(NONE, CANNOT_TELL)).alias("tagged"), F.max(tag == NONE).alias("none"))
-    )
-    answers: Counter[str] = Counter()
-    for row in conversations.groupBy("tagged", "none").count().collect():
-        answers["tagged" if row["tagged"] else "none" if row["none"] else "undecided"] += row["count"]
-    return answers
+def _answers(tables: Tables, ds: str) -> dict[str, int]:
+    found = outcomes_of(tables.read("label_outcomes", ds), tables.read("labels", ds))
+    return {row["outcome"]: row["count"] for row in found.groupBy("outcome").count().collect()}
 
 
 def _labels(tables: Tables, ds: str) -> tuple[dict[str, TagUse], Provenance]:

@@ -46,7 +46,7 @@ class Flow:
     """Conversations of a night, from the source to an answer.
 
     `carried` ones are older and were picked up again; of the `llm_labelled` ones the student was unsure and the LLM
-    was heard. Of the labelled ones, `tagged` have a tag, `no_tag` none, and `undecided` could not be told.
+    was heard. Of the labelled ones, `tagged` have a tag, to `no_tag` none applies, and `undecided` could not be told.
     `dead_letters`, by reason: requests to the LLM that came to no usable answer.
     """
 

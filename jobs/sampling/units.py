@@ -138,12 +138,12 @@ def drawn_for(copies: pd.Series[int], race: pd.Series[float], limit: int, popula
 
 
 def draw(population: DataFrame, size: int, wanted: int, seed: int) -> Draw:
-    """About `wanted` units, every stratum its share of them; the same seed, the same draw, however Spark splits it.
+    """About `wanted` units, every stratum its share and at least one; the same seed, the same draw on any partitions.
 
     Args:
         population: conversation_id, conversation_ds, stratum, said (array of the customer's texts).
         size: conversations in it.
-        wanted: how many units to draw in all.
+        wanted: how many units to draw in all; as many as there are strata, where these are more.
         seed: decides the draw.
     """
     texts = without_mass_messages(population, size)
@@ -152,7 +152,8 @@ def draw(population: DataFrame, size: int, wanted: int, seed: int) -> Draw:
     try:
         strata = units.groupBy("stratum").agg(F.count(F.lit(1)).alias("units"), F.sum("copies").alias("conversations"))
         counted = {row["stratum"]: (int(row["units"]), int(row["conversations"])) for row in strata.collect()}
-        limits = allocate({name: count for name, (count, _) in counted.items()}, wanted)
+        # A stratum without a candidate would be missing from the weights, and its conversations from every sample.
+        limits = allocate({name: count for name, (count, _) in counted.items()}, max(wanted, len(counted)))
         bound = population.sparkSession.createDataFrame(sorted(limits.items()), "stratum string, wanted int")
         order = Window.partitionBy("stratum").orderBy("race", "unit")
         # One more than wanted: where the race of the first one left out stands decides the weights.
