@@ -126,7 +126,7 @@ class _Night:
         # Nobody is asked tonight: a promise must not rest on earlier answers, nor must the student's bands.
         trust, promised = found.trust, found.promised if label.llm else look({}).promised
         decides = frozenset(t.tag_id for t in trust if t.llm_decides)
-        held = sum(row["split"] == "calibration" for row in rows)
+        held = len({row["content_hash"] for row in rows if row["split"] == "calibration"})
         if trial.asked.outage and trust and trust[0].compared < MINIMUM_ANSWERED * held:
             # Nobody knows yet whom to trust: what the student is unsure of waits for a night with an LLM.
             self.say(f"whom to trust is not known tonight ({trial.asked.outage}): unsure tags wait")

@@ -33,7 +33,7 @@ def chat(name: str, *said: tuple[str, str], labels: tuple[str, ...] | None = Non
 def chats() -> list[Conversation]:
     found = []
     for i in range(40):
-        first = (TALK[i % 5], "")
+        first = (TALK[i % 5] + "啊" * (i // 10), "")  # no two say the same
         middle = (MATURITY[(i // 2) % 5], "maturity") if i % 2 else (TALK[(i + 2) % 5], "")
         last = (FEES[(i // 3) % 5], "fee_inquiry") if i % 3 == 0 else (TALK[(i + 3) % 5], "")
         found.append(chat(f"c{i}", first, middle, last))
@@ -136,6 +136,32 @@ def test_rare_tags_are_named_and_never_predicted() -> None:
     found = student.predict([chat("n", ("我要投诉", ""))])
     assert not found.decisions[:, 2:].any()
     assert student.thresholds[2:].tolist() == [1.0, 1.0]
+
+
+def test_copies_of_a_conversation_are_left_out_together() -> None:
+    """Else a student would seem to know what it has learned by heart, and promises would rest on that."""
+    rng = np.random.default_rng(5)
+    said = ["".join(chr(0x4E00 + i) for i in rng.integers(0, 3000, 12)) for _ in range(60)]
+    tags = [("maturity",) if flip else () for flip in rng.integers(0, 2, len(said))]
+    data = [
+        Conversation(f"{copy}-{i}", (Turn("customer", text),), labels)
+        for copy in range(4)
+        for i, (text, labels) in enumerate(zip(said, tags, strict=True))
+    ]
+    student = Student.fit(data, ("maturity",), taxonomy=None, settings=LEXICAL)
+    given = student.predict(data, left_out=True).probabilities[:, 0] >= 0.5
+    right = (given == np.array([bool(c.labels) for c in data])).mean()
+    assert right < 0.7, "labels by chance cannot be foretold"
+
+
+def test_one_conversation_with_a_rare_tag_is_no_sign_that_some_have_none() -> None:
+    texts = [(text, "maturity") for text in MATURITY] + [(text, "fee_inquiry") for text in FEES]
+    every = [chat(f"s{i}", pair) for i, pair in enumerate(texts)]
+    rare = chat("rare", ("我要投诉", "complaint"), labels=("complaint",))
+    new = [chat("x", ("到期的手续费", "")), chat("y", ("完全不相干", ""))]
+    found = Student.fit([*every, rare], (*TAGS, "complaint"), taxonomy=None, settings=LEXICAL).predict(new)
+    assert found.decisions.sum(axis=1).tolist() == [1, 1]
+    assert np.allclose(found.probabilities.sum(axis=1), 1), "one of the two it is, a third way is not known"
 
 
 def test_one_label_each_means_at_most_one_prediction() -> None:

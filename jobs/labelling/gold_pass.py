@@ -60,6 +60,15 @@ def _cannot_tell(entries: Sequence[Mapping[str, Any]]) -> bool:
     return any(entry["verdict"] == CANNOT_TELL for entry in entries)
 
 
+def once(views: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """One view a content, calibration's before train's, else the first by id: copies err together and prove no more."""
+    chosen: dict[str, str] = {}
+    for row in sorted(views, key=lambda row: (row["split"] != "calibration", row["conversation_id"])):
+        chosen.setdefault(row["content_hash"], row["conversation_id"])
+    kept = set(chosen.values())
+    return [row for row in views if row["conversation_id"] in kept]
+
+
 def compare(
     labels: Mapping[str, set[str]],
     views: Sequence[Mapping[str, Any]],
@@ -74,12 +83,13 @@ def compare(
 
     Args:
         labels: gold by conversation.
-        views: the student's, of train and calibration gold, each without having seen it. Whom to trust is measured
-            on calibration gold; a promise about the student rests on all, one about both on what the LLM answered.
+        views: the student's, of train and calibration gold, each without having seen it. Of equal contents one counts
+            (`once`). Whom to trust is measured on calibration gold; a promise about the student rests on all, one about both on what the LLM answered.
         verdicts: the LLM's answers by content; only calibration gold is asked.
         band: between what probabilities the student is unsure, by the settings.
         given_up: why not all of it was asked (`given_up_on`).
     """
+    views = once(views)
     gold, student, llm, answered = _side_by_side(labels, views, verdicts, tag_ids)
     told = answered & ~np.array([_cannot_tell(verdicts.get(row["content_hash"], ())) for row in views], bool)
     probabilities = np.array([row["probabilities"] for row in views]).reshape(gold.shape)
@@ -101,7 +111,7 @@ def given_up_on(
 
     Arguments are those of `compare`.
     """
-    held = [row for row in views if row["split"] == "calibration"]
+    held = once([row for row in views if row["split"] == "calibration"])
     return give_up(*_side_by_side(labels, held, verdicts, tag_ids))
 
 

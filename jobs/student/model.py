@@ -124,9 +124,14 @@ class Student:
         gold = gold_matrix(labelled, tags)
         learnt = np.flatnonzero(gold.sum(axis=0) >= MIN_EXAMPLES)
         _check_trainable(labelled, len(learnt))
+        untagged = ~gold.any(axis=1)
         gold = gold[:, learnt]
         exclusive = len(learnt) > 1 and int(gold.sum(axis=1).max()) <= 1
-        none_column = exclusive and not gold.any(axis=1).all()
+        none_column = exclusive and bool(untagged.any())
+        if exclusive and not none_column:
+            # A conversation with a tag too rare to learn is no sign that some have none: it teaches nothing here.
+            kept = np.flatnonzero(gold.any(axis=1))
+            labelled, gold = [labelled[i] for i in kept.tolist()], gold[kept]
         names = [tags[i] for i in learnt.tolist()]
         embedder = embedder or Embedder(threads=settings.threads)
         examples = taxonomy_examples(taxonomy, names, {c.conversation_id for c in labelled})

@@ -19,7 +19,7 @@ from jobs.student.tuned_view import TunedView
 from jobs.student.views import Examples, View, evidence_labels, pool
 from jobs.taxonomy import Taxonomy
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 """Raise it whenever the same data would give another model: it is part of the key."""
 
 
@@ -55,6 +55,12 @@ def with_none(gold: Bools) -> Bools:
     return np.hstack([gold, ~gold.any(axis=1, keepdims=True)])
 
 
+def _contents(conversations: Sequence[Conversation]) -> npt.NDArray[np.int64]:
+    """(n,) a number for each conversation, the same where the content is: copies are left out together."""
+    places: dict[str, int] = {}
+    return np.array([places.setdefault(c.content_hash, i) for i, c in enumerate(conversations)], dtype=np.int64)
+
+
 def fit_views(
     labelled: Sequence[Conversation],
     gold: Bools,
@@ -70,7 +76,9 @@ def fit_views(
 
     Lessons teach the view of whole conversations alone.
     """
+    contents = _contents(labelled)
     common: dict[str, Any] = {"embeddings": settings.embeddings, "embedder": embedder, "seed": settings.seed}
+    common |= {"contents": contents}
     rows = [conversation_row(c, i) for i, c in enumerate(labelled)]
     whole, scores = View.fit(
         rows,
@@ -84,6 +92,7 @@ def fit_views(
     tuning: dict[str, Any] = {
         "embedder": embedder,
         "settings": settings,
+        "contents": contents,
         "progress": _stage(progress, "tune encoders (steps)"),
     }
     evidence = {i: e for i, c in enumerate(labelled) if (e := evidence_labels(c, names)) is not None}

@@ -59,17 +59,20 @@ class TunedView:
         examples: Examples,
         *,
         by_turn: bool,
+        contents: npt.NDArray[np.int64],
         embedder: Embedder,
         settings: StudentSettings,
         progress: Progress | None,
     ) -> tuple[TunedView, Array]:
         """Fit on rows with (n, t) labels; also the (n, t) scores of the rows, each by the net without its fold.
 
+        `contents`: as of `View.fit`, for the folds.
+
         Raises:
             InputError: see `tune`.
         """
         texts = [*(row.texts[0] for row in rows), *(clean(text) for text in examples.texts)]
-        groups = np.array([*(row.owner for row in rows), *(-1 for _ in examples.texts)], dtype=np.int64)
+        groups = np.array([*(contents[row.owner] for row in rows), *(-1 for _ in examples.texts)], dtype=np.int64)
         folds = folds_of(groups, settings.tune_folds, settings.seed)
         wanted = np.vstack([labels, examples.tags])
         net, of_folds = tune(texts, wanted, folds, settings=settings, folder=_folder(embedder), progress=progress)

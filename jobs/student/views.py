@@ -98,6 +98,7 @@ class View:
         examples: Examples,
         *,
         by_turn: bool,
+        contents: npt.NDArray[np.int64],
         embeddings: bool,
         embedder: Embedder,
         seed: int,
@@ -106,6 +107,7 @@ class View:
     ) -> tuple[View, Array]:
         """Fit on rows with (n, t) labels; also the (n, t) scores of the rows, each without its own conversation.
 
+        `contents` (by owner): a number that conversations share which say the same; all of them are left out together.
         `lessons` are learned from, but neither chosen by nor scored.
         """
         slots: tuple[Slot, ...] = TURN_SLOTS if by_turn else CONVERSATION_SLOTS
@@ -114,9 +116,8 @@ class View:
         space = FeatureSpace(slots, embeddings)
         features = space.fit(everything, embedder, progress)
         targets = _targets(np.vstack([labels, examples.tags, taught.labels]))
-        owners = [row.owner for row in rows]
         extra = len(examples.texts) + len(taught.rows)
-        groups = np.array([*owners, *(-1 - i for i in range(extra))], dtype=np.int64)
+        groups = np.array([*(contents[row.owner] for row in rows), *(-1 - i for i in range(extra))], dtype=np.int64)
         whole = np.arange(len(features) - len(taught.rows))
         judged = features.take(whole) if taught.rows else features
         ridge, weights = _choose(judged, targets[whole], groups[whole], space.dense_weights, seed)
