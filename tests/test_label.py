@@ -226,10 +226,14 @@ def test_an_outage_leaves_conversations_pending_and_the_next_night_picks_them_up
     assert nights == {THIRD: 2, FOURTH: 2}
 
 
-def test_while_the_llm_is_down_nobody_knows_whom_to_trust_and_all_waits(tables: Tables, night: Settings) -> None:
-    with FakeLlm(reply_status(500)) as fake, pytest.raises(GateError, match="is the LLM up"):
+@pytest.mark.parametrize(("status", "said"), [(500, "server_error: HTTP 500"), (402, "HTTP 402: .*balance")])
+def test_while_the_llm_is_down_nobody_knows_whom_to_trust_and_all_waits(
+    tables: Tables, night: Settings, status: int, said: str
+) -> None:
+    with FakeLlm(reply_status(status)) as fake, pytest.raises(GateError, match=f"{said}.*is the LLM up"):
         run(tables, night, SECOND, fake.base_url)
     assert {status for status, _ in outcomes(tables, SECOND).values()} == {"pending"}
+    assert tables.read_all("llm_answers").isEmpty() and tables.read_all("dead_letters").isEmpty()
 
 
 def test_an_llm_that_never_answers_well_decides_nothing(tables: Tables, night: Settings) -> None:

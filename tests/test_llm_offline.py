@@ -112,9 +112,16 @@ def test_a_bad_answer_is_asked_again_with_another_seed_and_then_given_up(folder:
         (lambda r: "{broken", "not a line of a batch answer"),
         (lambda r: '["a"]', "not a line of a batch answer"),
         (lambda r: answer(r, custom_id="f" * 64), "an answer to something that was not asked"),
-        (lambda r: answer(r, status=503), "no answer (status 503): asked again by the next run"),
-        (lambda r: answer(r, status=429), "no answer (status 429): asked again by the next run"),
-        (lambda r: answer(r, response=None, error="engine died"), "no answer (status 0): asked again by the next run"),
+        (lambda r: answer(r, status=503), "no answer (HTTP 503); asked again by the next run"),
+        (
+            lambda r: answer(r, status=429),
+            "no answer (HTTP 429: too many requests, or is a quota used up?); asked again by the next run",
+        ),
+        (
+            lambda r: answer(r, status=401),
+            "no answer (HTTP 401: is the key there, right and still valid?); asked again by the next run",
+        ),
+        (lambda r: answer(r, response=None, error="engine died"), "no answer (HTTP 0); asked again by the next run"),
         (
             lambda r: answer(r, response={"status_code": 200, "body": completion("{}", "other")}),
             "an answer by another model",

@@ -163,7 +163,7 @@ class LlmPass:
                 *(F.sum(name).alias(name) for name in COUNTS),
                 F.countDistinct(F.when(unusable, F.col("content_hash"))).alias("unusable"),
                 F.countDistinct(F.when(failed, F.col("content_hash"))).alias("failed"),
-                F.first(F.when(failed, F.col("failure")), ignorenulls=True).alias("why"),
+                F.first(F.when(failed, F.concat_ws(": ", "failure", "reason")), ignorenulls=True).alias("why"),
             ).collect()[0]
             self._commit(rows, contents, found["unusable"] > 0)
             outage = None

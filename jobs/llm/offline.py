@@ -33,6 +33,7 @@ from jobs.llm.exchange import (
     read_completion,
 )
 from jobs.llm.profiles import ServingProfile
+from jobs.llm.refusals import ABOUT_ONE_REQUEST, in_words
 
 T = TypeVar("T")
 URL = "/v1/chat/completions"
@@ -69,10 +70,10 @@ def read_answer(line: str, model: str) -> tuple[str, int, str]:
         status, body = int(response.get("status_code", 0)), response.get("body")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BadLineError("not a line of a batch answer") from error
-    if 400 <= status < 500 and status not in (408, 409, 429):
+    if status in ABOUT_ONE_REQUEST:
         return custom_id, status, "null"
     if status != HTTPStatus.OK or not isinstance(body, dict):
-        raise BadLineError(f"no answer (status {status}): asked again by the next run")
+        raise BadLineError(f"no answer ({in_words(status)}); asked again by the next run")
     if body.get("model") != model:
         raise BadLineError("an answer by another model")
     return custom_id, status, json.dumps(body)
