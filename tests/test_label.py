@@ -312,3 +312,28 @@ def test_without_a_server_requests_are_files_and_each_is_written_once(tables: Ta
     assert (again().llm_requests, folder.collect().requests) == (0, asked)
     rows = tables.read("labels", SECOND).where("tag_id = 'maturity'").collect()
     assert {row["labeller"] for row in rows} == {"llm"} and len(rows) == 5
+
+
+def test_what_two_nights_want_is_one_request_and_what_nobody_wants_any_more_is_not_run(
+    tables: Tables, night: Settings
+) -> None:
+    there = at(night, NOBODY)
+    offline = there.model_copy(update={"llm": there.llm.model_copy(update={"mode": "files"})})
+    second, third = offline_folder(offline, SECOND), offline_folder(offline, THIRD)
+    with pytest.raises(GateError, match="batch status"):
+        label(tables, offline, SECOND, say=lambda text: None)
+    Path(night.label.taxonomy).write_text(TAXONOMY.replace("客户想卖出或转走。", "客户要把钱拿走。"), "utf-8")
+    for ds in (SECOND, THIRD):
+        prepare(tables, night, ds)
+        with pytest.raises(GateError, match="batch status"):
+            label(tables, offline, ds, say=lambda text: None)
+    assert second.collect().open == NEEDED, "as the tag is defined now"
+    assert third.collect().open == NEEDED + 2, "gold and the five that wait, and its own two"
+    written = [line for path in third.folder.glob("requests/*.jsonl") for line in path.read_text("utf-8").splitlines()]
+    assert len(written) == 2
+    assert answer_files(third, oracle) == NEEDED + 2
+    assert second.collect().open == 0, "answered once for both nights"
+    for ds, own in ((SECOND, 5), (THIRD, 2)):
+        found = label(tables, offline, ds, say=lambda text: None)
+        assert (found.labelled, found.pending) == (own, 0)
+    assert (second.collect().open, third.collect().open) == (0, 0)
