@@ -80,7 +80,7 @@ class _Night:
         self.student_key, self.folder = student_for(settings, ds, self.taxonomy.tag_ids)
         self.prompt = LabelPrompt(self.taxonomy, load_profile(settings), overlap=settings.label.window_overlap)
         self.llm = LlmPass(tables, settings, ds, self.taxonomy, self.prompt)
-        self.spent, self.dead_letters = Spent(), 0
+        self.spent, self.dead_letters, self.outage = Spent(), 0, ""
         label = settings.label
         self.bands = Bands.plain(len(self.taxonomy.tag_ids), label.unsure_low, label.unsure_high)
         tags = self.taxonomy.tags
@@ -158,6 +158,7 @@ class _Night:
         asked = self.llm.ask(questions, texts, what, self.say)
         self.spent += asked.spent
         self.dead_letters += asked.unusable
+        self.outage = f" ({asked.outage})" if asked.outage else self.outage
         return asked
 
     def write(self, name: str, rows: Sequence[dict[str, object]]) -> None:
@@ -245,15 +246,15 @@ def label(tables: Tables, settings: Settings, ds: str, say: Say = print) -> Labe
         tuple(sorted(night.rules.llm_tags)),
         night.spent,
     )
-    _refuse_empty(result, ds)
+    _refuse_empty(result, ds, night.outage)
     return result
 
 
-def _refuse_empty(result: LabelResult, ds: str) -> None:
+def _refuse_empty(result: LabelResult, ds: str, outage: str) -> None:
     if result.conversations and not result.labelled + result.dead:
         raise GateError(
-            f"label {ds}: none of {result.conversations} conversations could be labelled: is the LLM up, or with "
-            f"llm.mode files, were its requests run (`python -m jobs batch status --ds {ds}`)?"
+            f"label {ds}: none of {result.conversations} conversations could be labelled{outage}: is the LLM up, or "
+            f"with llm.mode files, were its requests run (`python -m jobs batch status --ds {ds}`)?"
         )
     if result.conversations >= EMPTY_NIGHT and not result.tags:
         raise GateError(f"label {ds}: {result.conversations} conversations and not one tag; see the student's scores")

@@ -151,8 +151,9 @@ def test_examples_are_those_the_model_points_to() -> None:
     assert [(e.text, e.turn) for e in tag.examples] == [("reset my password", 1), ("I forgot my password", 0)]
 
 
-def test_a_server_that_answers_nothing_is_an_error() -> None:
-    with FakeLlm(reply_status(500)) as fake, pytest.raises(ServerError, match="answered nothing"):
+@pytest.mark.parametrize(("status", "why"), [(500, "HTTP 500"), (401, "HTTP 401: .*key"), (402, "HTTP 402: .*balance")])
+def test_a_server_that_answers_nothing_is_an_error(status: int, why: str) -> None:
+    with FakeLlm(reply_status(status)) as fake, pytest.raises(ServerError, match=f"answered nothing.*{why}"):
         named(fake, GROUPS)
 
 

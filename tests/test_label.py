@@ -252,10 +252,14 @@ def test_an_outage_leaves_conversations_pending_and_the_next_night_picks_them_up
     assert nights == {THIRD: 2, FOURTH: 2}
 
 
-def test_while_the_llm_is_down_nobody_knows_whom_to_trust_and_all_waits(tables: Tables, night: Settings) -> None:
-    with FakeLlm(reply_status(500)) as fake, pytest.raises(GateError, match="is the LLM up"):
+@pytest.mark.parametrize(("status", "said"), [(500, "server_error: HTTP 500"), (402, "HTTP 402: .*balance")])
+def test_while_the_llm_is_down_nobody_knows_whom_to_trust_and_all_waits(
+    tables: Tables, night: Settings, status: int, said: str
+) -> None:
+    with FakeLlm(reply_status(status)) as fake, pytest.raises(GateError, match=f"{said}.*is the LLM up"):
         run(tables, night, SECOND, fake.base_url)
     assert {status for status, _ in outcomes(tables, SECOND).values()} == {"pending"}
+    assert tables.read_all("llm_answers").isEmpty() and tables.read_all("dead_letters").isEmpty()
 
 
 def test_an_llm_that_never_answers_well_decides_nothing(tables: Tables, night: Settings) -> None:
@@ -334,3 +338,28 @@ def test_without_a_server_requests_are_files_and_each_is_written_once(tables: Ta
     assert (again().llm_requests, folder.collect().requests) == (0, asked)
     rows = tables.read("labels", SECOND).where("tag_id = 'maturity'").collect()
     assert {row["labeller"] for row in rows} == {"llm"} and len(rows) == 5
+
+
+def test_what_two_nights_want_is_one_request_and_what_nobody_wants_any_more_is_not_run(
+    tables: Tables, night: Settings
+) -> None:
+    there = at(night, NOBODY)
+    offline = there.model_copy(update={"llm": there.llm.model_copy(update={"mode": "files"})})
+    second, third = offline_folder(offline, SECOND), offline_folder(offline, THIRD)
+    with pytest.raises(GateError, match="batch status"):
+        label(tables, offline, SECOND, say=lambda text: None)
+    Path(night.label.taxonomy).write_text(TAXONOMY.replace("客户想卖出或转走。", "客户要把钱拿走。"), "utf-8")
+    for ds in (SECOND, THIRD):
+        prepare(tables, night, ds)
+        with pytest.raises(GateError, match="batch status"):
+            label(tables, offline, ds, say=lambda text: None)
+    assert second.collect().open == NEEDED, "as the tag is defined now"
+    assert third.collect().open == NEEDED + 2, "gold and the five that wait, and its own two"
+    written = [line for path in third.folder.glob("requests/*.jsonl") for line in path.read_text("utf-8").splitlines()]
+    assert len(written) == 2
+    assert answer_files(third, oracle) == NEEDED + 2
+    assert second.collect().open == 0, "answered once for both nights"
+    for ds, own in ((SECOND, 5), (THIRD, 2)):
+        found = label(tables, offline, ds, say=lambda text: None)
+        assert (found.labelled, found.pending) == (own, 0)
+    assert (second.collect().open, third.collect().open) == (0, 0)

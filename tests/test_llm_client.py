@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import time
 from typing import Any
@@ -125,8 +126,9 @@ def test_back_off_grows_and_retry_after_is_kept() -> None:
     assert time.monotonic() - began >= 1.0
 
 
-def test_rejected_is_not_retried() -> None:
-    outcome, _, fake = label_one(reply_status(400))
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_rejected_is_not_retried(status: int) -> None:
+    outcome, _, fake = label_one(reply_status(status))
     assert outcome.failure is not None and outcome.failure.kind is FailureKind.REJECTED
     assert len(fake.requests) == 1
 
@@ -173,12 +175,32 @@ def test_failures_hold_no_chat_text() -> None:
     assert outcome.failure is not None and "五十万" not in outcome.failure.detail
 
 
-def test_a_dead_server_is_given_up_soon() -> None:
+@pytest.mark.parametrize(
+    ("status", "kind", "look_at"),
+    [
+        (500, FailureKind.SERVER_ERROR, "HTTP 500"),
+        (401, FailureKind.REFUSED, "HTTP 401: .*key"),
+        (402, FailureKind.REFUSED, "HTTP 402: .*balance"),
+        (403, FailureKind.REFUSED, "HTTP 403: .*key"),
+        (404, FailureKind.REFUSED, "HTTP 404: .*model's name"),
+        (418, FailureKind.REFUSED, "HTTP 418: .*key.*balance.*model's name"),
+    ],
+)
+def test_a_server_that_answers_nobody_is_given_up_soon(status: int, kind: FailureKind, look_at: str) -> None:
     chats = [Conversation(str(i), CHAT.turns) for i in range(200)]
-    with FakeLlm(reply_status(500)) as fake:
+    with FakeLlm(reply_status(status)) as fake:
         outcomes, usage = label(fake.base_url, chats, patience(in_flight=4))
-    assert all(outcome.failure is not None for outcome in outcomes)
+    failures = [outcome.failure for outcome in outcomes if outcome.failure]
+    assert len(failures) == 200 and {failure.kind for failure in failures} == {kind}
+    assert all(re.search(look_at, failure.detail) for failure in failures), "those given up say why, too"
     assert len(fake.requests) == usage.requests < 100, "16 requests of 4 attempts, and what was in flight"
+
+
+def test_what_one_server_refuses_another_may_take() -> None:
+    chats = [Conversation(str(i), CHAT.turns) for i in range(20)]
+    with FakeLlm(reply_status(404)) as swapped, FakeLlm(RIGHT) as right:
+        outcomes, _ = label(swapped.base_url, chats, patience(in_flight=4), replicas=(right.base_url,))
+    assert all(outcome.failure is None for outcome in outcomes)
 
 
 def test_one_bad_conversation_does_not_harm_the_others() -> None:

@@ -123,7 +123,7 @@ def test_run_batch_answers_as_the_server_does(live: Settings, tmp_path: Path, mo
     said = ("月底那笔理财到期了，还有合适的吗", "想给孩子存学费", "app登不上去", "哈哈")
     profile = load_profile(live)
     prompt = LabelPrompt(load_taxonomy(PROJECT / "taxonomies" / "wealth-advisory.yaml"), profile)
-    folder = OfflineFolder(tmp_path, profile.served_model_name)
+    folder = OfflineFolder(tmp_path, "2026-11-20")
     sent: list[str] = []
 
     def recorded(*args: Any) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def test_run_batch_answers_as_the_server_does(live: Settings, tmp_path: Path, mo
 
     waiting = asyncio.run(label(OfflineClient(profile, folder, 0)))
     assert [o.failure.kind for o in waiting if o.failure] == [FailureKind.DEFERRED] * len(said)
-    files = (tmp_path / "requests").glob("*.jsonl")
+    files = (folder.folder / "requests").glob("*.jsonl")
     asked = [json.loads(line)["custom_id"] for file in files for line in file.read_text().splitlines()]
     monkeypatch.setattr("jobs.llm.run_batch.offline_folder", lambda *_: folder)
     assert run_batch(live, "2026-11-20", most=100, say=print).open == 0

@@ -138,7 +138,8 @@ def _ask(job: Job, conversations: Sequence[Conversation], what: str) -> LlmAnswe
             probabilities[row, place[answer.tag]] = outcome.confidence.get(answer.tag, UNKNOWN_CONFIDENCE)
     if not answered.any():
         failure = next((o.failure for o in outcomes if o.failure), None)
-        raise ServerError(f"the LLM gave no usable answer at all ({failure.kind if failure else 'no reason'})")
+        why = f"{failure.kind}: {failure.detail}" if failure else "no reason"
+        raise ServerError(f"the LLM gave no usable answer at all ({why})")
     return LlmAnswers(probabilities, decisions, answered, told, requests)
 
 

@@ -45,12 +45,12 @@ ANSWERS = pa.schema(
 def _failed(outcome: LabelOutcome, window: Window) -> dict[str, object]:
     """What all tags of a window have in common that got no usable answer.
 
-    Only what the model or the server said to this very request is kept as a dead letter; a server that is down says
-    nothing about it.
+    Only what the model or the server said to this very request is kept as a dead letter; a server that is down, or
+    refuses everything, says nothing about it.
     """
     kind = outcome.failure.kind if outcome.failure else FailureKind.BAD_ANSWER
-    if kind not in (FailureKind.BAD_ANSWER, FailureKind.REJECTED):
-        return {"verdict": None, "failure": str(kind)}
+    if outcome.failure and kind not in (FailureKind.BAD_ANSWER, FailureKind.REJECTED):
+        return {"verdict": None, "failure": str(kind), "reason": outcome.failure.detail}
     reason = (outcome.failure.reason if outcome.failure else None) or str(kind)
     return {
         "verdict": UNUSABLE,

@@ -58,6 +58,7 @@ class LlmPass:
         in_flight = max(1, most // self._askers)
         self._llm = settings.llm.model_copy(update={"in_flight": in_flight})
         self._offline = None if settings.llm.mode == "server" else offline_folder(settings, ds)
+        self._asked_by_files = False
 
     def questions(self, questions: DataFrame, texts: DataFrame) -> DataFrame:
         """Questions (content_hash, tag_id) as they are asked: window by window, with their answer keys.
@@ -105,6 +106,10 @@ class LlmPass:
         """In turns: write what is not answered yet, have it run (mode batch), read the answers, ask bad ones again."""
         rounds = self.settings.llm.retries + 2 if self.settings.llm.mode == "batch" else 1
         contents, unusable, spent, waiting = 0, 0, Spent(), 0
+        if not self._asked_by_files:
+            # What an earlier run wanted, of another prompt or definition, may be wanted no more.
+            folder.want_nothing()
+            self._asked_by_files = True
         for _ in range(rounds):
             folder.collect()
             found = self._ask_missing(questions, texts, what, say)
@@ -163,7 +168,7 @@ class LlmPass:
                 *(F.sum(name).alias(name) for name in COUNTS),
                 F.countDistinct(F.when(unusable, F.col("content_hash"))).alias("unusable"),
                 F.countDistinct(F.when(failed, F.col("content_hash"))).alias("failed"),
-                F.first(F.when(failed, F.col("failure")), ignorenulls=True).alias("why"),
+                F.first(F.when(failed, F.concat_ws(": ", "failure", "reason")), ignorenulls=True).alias("why"),
             ).collect()[0]
             self._commit(rows, contents, found["unusable"] > 0)
             outage = None

@@ -20,11 +20,11 @@ def _say(text: str) -> None:
 
 @app.command()
 def status(ds: Night) -> None:
-    """How many requests of a night lie in files, and how many are answered."""
+    """How many requests a night waits for."""
     from jobs.llm.run_batch import offline_folder, said
 
     folder = offline_folder(load_settings(), ds)
-    _say(said(folder.collect(), folder.folder))
+    _say(said(folder.collect(), folder))
 
 
 @app.command()

@@ -30,14 +30,16 @@ from jobs.llm.exchange import (
     read_completion,
 )
 from jobs.llm.profiles import ServingProfile
+from jobs.llm.refusals import ABOUT_ONE_REQUEST, in_words
 from jobs.settings import LlmSettings
 
 T = TypeVar("T")
 _LONGEST_PAUSE_SECONDS = 30.0
 _OUTAGE_AFTER = 16
+_NEVER_SENT = Failure(FailureKind.UNREACHABLE, "never sent")
 
-
-_OUTAGES = (FailureKind.UNREACHABLE, FailureKind.TIMEOUT, FailureKind.OVERLOADED, FailureKind.SERVER_ERROR)
+_GONE = (FailureKind.UNREACHABLE, FailureKind.REFUSED)
+_OUTAGES = (*_GONE, FailureKind.TIMEOUT, FailureKind.OVERLOADED, FailureKind.SERVER_ERROR)
 
 
 class _RetryableError(Exception):
@@ -66,12 +68,15 @@ def _classify(error: OpenAIError | TimeoutError) -> _RetryableError | _FinalErro
     if isinstance(error, APIConnectionError):
         return _RetryableError(Failure(FailureKind.UNREACHABLE, "the connection failed"))
     if isinstance(error, APIStatusError):
-        status = error.status_code
+        status, said = error.status_code, in_words(error.status_code)
+        if status in ABOUT_ONE_REQUEST:
+            return _FinalError(Failure(FailureKind.REJECTED, said))
         if status == 429:
-            return _RetryableError(Failure(FailureKind.OVERLOADED, "HTTP 429"), _retry_after(error))
+            return _RetryableError(Failure(FailureKind.OVERLOADED, said), _retry_after(error))
         if status >= 500 or status in (408, 409):
-            return _RetryableError(Failure(FailureKind.SERVER_ERROR, f"HTTP {status}"), _retry_after(error))
-        return _FinalError(Failure(FailureKind.REJECTED, f"HTTP {status}"))
+            return _RetryableError(Failure(FailureKind.SERVER_ERROR, said), _retry_after(error))
+        # Another server of the profile may take what this one refuses.
+        return _RetryableError(Failure(FailureKind.REFUSED, said), _retry_after(error))
     return _RetryableError(Failure(FailureKind.SERVER_ERROR, f"the response cannot be read ({type(error).__name__})"))
 
 
@@ -94,8 +99,8 @@ class LlmClient:
     Requests under way are bounded by the settings and the profile, and within these bounds by what each server bears
     (`Pace`). A server that is gone rests while the others work on.
 
-    Once `_OUTAGE_AFTER` requests in a row have failed for the server's sake (down, slow, 5xx) with all their retries,
-    the rest fail at once with the same reason: a dead server costs minutes, not a night.
+    Once `_OUTAGE_AFTER` requests in a row have failed for the server's sake (down, slow, 5xx, a key that is refused)
+    with all their retries, the rest fail at once with the same reason: a dead server costs minutes, not a night.
     """
 
     def __init__(self, profile: ServingProfile, llm: LlmSettings) -> None:
@@ -105,7 +110,7 @@ class LlmClient:
         most = in_flight_bound(profile, llm)
         self._slots = asyncio.Semaphore(most)
         self._jitter = random.Random(SEED)
-        self._failed_in_a_row = 0
+        self._failed_in_a_row, self._outage = 0, _NEVER_SENT
         self._endpoints = Endpoints(
             profile.urls, profile.api_key or "none", min(most, profile.in_flight), llm.timeout_seconds
         )
@@ -132,12 +137,12 @@ class LlmClient:
         with another seed and some temperature. `max_tokens` defaults to the profile's `max_output_tokens`.
         """
         request = chat_request(self.profile, messages, schema, schema_name, max_tokens)
-        failure = Failure(FailureKind.UNREACHABLE, "never sent")
+        failure = _NEVER_SENT
         bad_answers, attempts, reply = 0, 0, ""
         async with self._slots:
             while attempts <= self._llm.retries:
                 if self._failed_in_a_row >= _OUTAGE_AFTER:
-                    failure = Failure(FailureKind.UNREACHABLE, f"given up: {_OUTAGE_AFTER} requests in a row failed")
+                    failure = self._outage
                     break
                 attempts += 1
                 try:
@@ -156,7 +161,7 @@ class LlmClient:
                     break
         self.usage.failures += 1
         if failure.kind in _OUTAGES:
-            self._failed_in_a_row += 1
+            self._failed_in_a_row, self._outage = self._failed_in_a_row + 1, failure
         return LlmResult(None, failure, attempts, reply)
 
     def _pause(self, attempt: int, wanted: float | None) -> float:
@@ -181,7 +186,7 @@ class LlmClient:
         except (OpenAIError, TimeoutError) as error:
             failed = _classify(error)
             if failed.failure.kind in _OUTAGES:
-                endpoint.ill(began, gone=failed.failure.kind is FailureKind.UNREACHABLE)
+                endpoint.ill(began, gone=failed.failure.kind in _GONE)
             raise failed from error
         finally:
             self.usage.seconds += time.monotonic() - began

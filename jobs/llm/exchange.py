@@ -18,12 +18,14 @@ SEED = 17
 
 
 class FailureKind(StrEnum):
-    """Why there is no answer; deferred: the request lies in a file and waits for somebody to run it."""
+    """Why there is no answer; refused: the server takes no request of ours (key, balance, model), rejected: not this
+    one; deferred: the request lies in a file and waits for somebody to run it."""
 
     UNREACHABLE = "unreachable"
     TIMEOUT = "timeout"
     OVERLOADED = "overloaded"
     SERVER_ERROR = "server_error"
+    REFUSED = "refused"
     REJECTED = "rejected"
     BAD_ANSWER = "bad_answer"
     DEFERRED = "deferred"

@@ -1,8 +1,9 @@
 """Requests and answers as files, for clusters without a server (OpenAI's batch format, which `vllm run-batch` reads).
 
-A request's `custom_id` is the hash of what it asks, so it does not matter in which file, in which order, or how often
-it is answered. Below the folder: `requests/` (what the labellers want), `runs/` (what one run was given), `answers/`
-(what it gave back, or what somebody brought from another machine), and an index of both, which can be built anew.
+A request's `custom_id` is the hash of what it asks, so it does not matter in which file, of which night, in which
+order, or how often it is answered. Each night has a folder: `requests/` (what it was the first to ask), `wanted/` (the
+ids of all that its last `label` waits for), `runs/` (what one run was given) and `answers/` (what it gave back, or what
+somebody brought from another machine). Beside them lies an index of all nights' files, which can be built anew.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -33,9 +34,11 @@ from jobs.llm.exchange import (
     read_completion,
 )
 from jobs.llm.profiles import ServingProfile
+from jobs.llm.refusals import ABOUT_ONE_REQUEST, in_words
 
 T = TypeVar("T")
 URL = "/v1/chat/completions"
+_BUSY_SECONDS = 120.0
 _WAITING = Failure(FailureKind.DEFERRED, "waits in a file for `vllm run-batch`")
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, size INTEGER, changed INTEGER);
@@ -57,11 +60,11 @@ def request_line(request: dict[str, Any]) -> tuple[str, str]:
     return custom_id, json.dumps({"custom_id": custom_id, "method": "POST", "url": URL, "body": body})
 
 
-def read_answer(line: str, model: str) -> tuple[str, int, str]:
-    """(custom_id, HTTP status, body as JSON) of a line of an answer file.
+def read_answer(line: str) -> tuple[str, int, dict[str, Any] | None]:
+    """(custom_id, HTTP status, body) of a line of an answer file; no body where the request was refused.
 
     Raises:
-        BadLineError: it is no such line, an answer by another model, or a failure that another run may mend.
+        BadLineError: it is no such line, or a failure that another run may mend.
     """
     try:
         row = json.loads(line)
@@ -69,49 +72,44 @@ def read_answer(line: str, model: str) -> tuple[str, int, str]:
         status, body = int(response.get("status_code", 0)), response.get("body")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BadLineError("not a line of a batch answer") from error
-    if 400 <= status < 500 and status not in (408, 409, 429):
-        return custom_id, status, "null"
+    if status in ABOUT_ONE_REQUEST:
+        return custom_id, status, None
     if status != HTTPStatus.OK or not isinstance(body, dict):
-        raise BadLineError(f"no answer (status {status}): asked again by the next run")
-    if body.get("model") != model:
-        raise BadLineError("an answer by another model")
-    return custom_id, status, json.dumps(body)
+        raise BadLineError(f"no answer ({in_words(status)}); asked again by the next run")
+    return custom_id, status, body
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What lies in a folder: requests, those answered, and lines of answer files that could not be used, by reason."""
+    """What lies in files: requests of all nights and those answered, requests that this night still waits for, and
+    lines of answer files that could not be used, by reason."""
 
     requests: int
     answered: int
+    open: int
     rejected: dict[str, int]
-
-    @property
-    def open(self) -> int:
-        """Requests without an answer."""
-        return self.requests - self.answered
 
 
 class OfflineFolder:
-    """The files of one night."""
+    """The files of one night, beside those of all others: what one night asked or was answered, all know."""
 
-    def __init__(self, folder: Path, model: str) -> None:
-        """`model` is the served model's name, which every answer must bear."""
-        self.folder, self.model = folder, model
-        self.index = folder / "index.sqlite"
+    def __init__(self, root: Path, ds: str) -> None:
+        """`root` holds the folders of all nights."""
+        self.root, self.ds, self.folder = root, ds, root / ds
+        self.index = root / "index.sqlite"
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self.index)) as connection:
+        with closing(sqlite3.connect(self.index, timeout=_BUSY_SECONDS)) as connection:
             connection.executescript(_TABLES)
             with connection:
                 yield connection
 
     def _changed(self, connection: sqlite3.Connection, kind: str) -> Iterator[Path]:
         known = {name: (size, changed) for name, size, changed in connection.execute("SELECT * FROM files")}
-        for path in sorted((self.folder / kind).glob("*.jsonl")):
-            stat, name = path.stat(), f"{kind}/{path.name}"
+        for path in sorted(self.root.glob(f"*/{kind}/*.jsonl")):
+            stat, name = path.stat(), path.relative_to(self.root).as_posix()
             if known.get(name) != (stat.st_size, stat.st_mtime_ns):
                 yield path
                 connection.execute("REPLACE INTO files VALUES (?, ?, ?)", (name, stat.st_size, stat.st_mtime_ns))
@@ -130,45 +128,77 @@ class OfflineFolder:
                         rejected[reason] = rejected.get(reason, 0) + 1
             asked = connection.execute("SELECT count(*) FROM requests").fetchone()[0]
             answered = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
-        return Collected(int(asked), int(answered), rejected)
+            waiting = sum(1 for _ in self._waiting(connection))
+        return Collected(int(asked), int(answered), waiting, rejected)
 
     def _keep(self, connection: sqlite3.Connection, line: str) -> str | None:
         """Why a line was not kept, None where it was or is blank."""
         if not line.strip():
             return None
         try:
-            answer = read_answer(line, self.model)
+            custom_id, status, body = read_answer(line)
         except BadLineError as error:
             return str(error)
-        if connection.execute("SELECT 1 FROM requests WHERE custom_id = ?", answer[:1]).fetchone() is None:
+        asked = connection.execute("SELECT line FROM requests WHERE custom_id = ?", (custom_id,)).fetchone()
+        if asked is None:
             return "an answer to something that was not asked"
-        added = connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", answer).rowcount
+        if body is not None and body.get("model") != json.loads(asked[0])["body"]["model"]:
+            return "an answer by another model"
+        row = (custom_id, status, json.dumps(body))
+        added = connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", row).rowcount
         return None if added else "a second answer to the same request"
 
-    def open_requests(self, most: int) -> Iterator[list[str]]:
-        """Lines of requests without an answer, in files' worth of at most `most`, in a fixed order."""
+    def _waiting(self, connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+        """(custom_id, line) of what this night's last `label` asked for and nobody has answered, in a fixed order."""
+        place = self.folder / "wanted"
+        # A night of before there was such a folder waits for all that it asked.
+        files = (place if place.is_dir() else self.folder / "requests").glob("*.jsonl")
+        wanted = {json.loads(line)["custom_id"] for path in files for line in path.open(encoding="utf-8")}
+        query = "SELECT line, status FROM requests LEFT JOIN answers USING (custom_id) WHERE custom_id = ?"
+        for custom_id in sorted(wanted):
+            found = connection.execute(query, (custom_id,)).fetchone()
+            if found is not None and found[1] is None:
+                yield custom_id, found[0]
+
+    def open_requests(self, most: int, leave_out: Collection[str] = ()) -> Iterator[list[str]]:
+        """Lines of requests that this night waits for, in files' worth of at most `most`, in a fixed order.
+
+        `leave_out`: ids of those that are not to be among them.
+        """
         with self._open() as connection:
-            rows = connection.execute(
-                "SELECT line FROM requests WHERE custom_id NOT IN (SELECT custom_id FROM answers) ORDER BY custom_id"
-            ).fetchall()
-        for start in range(0, len(rows), most):
-            yield [row[0] for row in rows[start : start + most]]
+            lines = [line for custom_id, line in self._waiting(connection) if custom_id not in leave_out]
+        for start in range(0, len(lines), most):
+            yield lines[start : start + most]
+
+    def want_nothing(self) -> None:
+        """Forget what this night waits for: a new run of `label` says it anew. What was asked stays known."""
+        place = self.folder / "wanted"
+        place.mkdir(parents=True, exist_ok=True)
+        for path in place.glob("*.jsonl"):
+            path.unlink()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The index for lookups, by many processes at once."""
         with self._open():
             pass
-        with closing(sqlite3.connect(f"{self.index.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        place = f"{self.index.resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(place, uri=True, timeout=_BUSY_SECONDS)) as connection:
             yield connection
 
-    def write_requests(self, lines: Sequence[str]) -> None:
-        """A new file of requests; it appears whole or not at all."""
-        place = self.folder / "requests"
-        place.mkdir(parents=True, exist_ok=True)
-        draft = place / f"{uuid.uuid4().hex}.tmp"
-        draft.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-        draft.replace(draft.with_suffix(".jsonl"))
+    def want(self, custom_ids: Iterable[str], new: Sequence[str]) -> None:
+        """This night waits for these requests; `new` are the lines of those that no night has asked before."""
+        if new:
+            _write(self.folder / "requests", new)
+        _write(self.folder / "wanted", [json.dumps({"custom_id": custom_id}) for custom_id in custom_ids])
+
+
+def _write(place: Path, lines: Sequence[str]) -> None:
+    """A new file; it appears whole or not at all."""
+    place.mkdir(parents=True, exist_ok=True)
+    draft = place / f"{uuid.uuid4().hex}.tmp"
+    draft.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    draft.replace(draft.with_suffix(".jsonl"))
 
 
 def known_answer(connection: sqlite3.Connection, custom_id: str) -> tuple[bool, tuple[int, str] | None]:
@@ -181,7 +211,7 @@ def known_answer(connection: sqlite3.Connection, custom_id: str) -> tuple[bool, 
 
 
 class OfflineClient:
-    """Stands where `LlmClient` does: an answer that lies in the folder counts, every other request is written there.
+    """Stands where `LlmClient` does: an answer that any night has counts, every other request is written down.
 
     Call `OfflineFolder.collect` before, so that the index knows all files. `usage` counts the answers that were used.
     """
@@ -190,7 +220,7 @@ class OfflineClient:
         """`done` tries of each request lie behind it: a replay skips their answers and goes on with other seeds."""
         self.profile, self.usage = profile, LlmUsage()
         self._folder, self._retries, self._done = folder, retries, done
-        self._wanted: dict[str, str] = {}
+        self._wanted: dict[str, str | None] = {}
         self._stack = ExitStack()
 
     async def __aenter__(self) -> OfflineClient:
@@ -202,7 +232,7 @@ class OfflineClient:
     ) -> None:
         self._stack.close()
         if kind is None and self._wanted:
-            self._folder.write_requests(list(self._wanted.values()))
+            self._folder.want(self._wanted, [line for line in self._wanted.values() if line is not None])
 
     async def ask(
         self,
@@ -223,8 +253,7 @@ class OfflineClient:
             asked, answer = known_answer(self._index, custom_id)
             if answer is None:
                 failure = _WAITING
-                if not asked:
-                    self._wanted[custom_id] = line
+                self._wanted[custom_id] = None if asked else line
                 break
             attempts += 1
             self.usage.requests += 1

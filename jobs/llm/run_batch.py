@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from itertools import count
 from pathlib import Path
 
 from jobs.errors import ServerError
-from jobs.llm.offline import Collected, OfflineFolder
+from jobs.llm.offline import Collected, OfflineFolder, known_answer
 from jobs.llm.profiles import ServingProfile, load_profile
 from jobs.llm.server import engine_command
 from jobs.llm.weights import ensure_weights
@@ -23,13 +25,14 @@ _LOG_LINES = 25
 
 def offline_folder(settings: Settings, ds: str) -> OfflineFolder:
     """Where the requests of night `ds` and their answers lie."""
-    return OfflineFolder(settings.var_dir / "llm" / "offline" / check_ds(ds), load_profile(settings).served_model_name)
+    return OfflineFolder(settings.var_dir / "llm" / "offline", check_ds(ds))
 
 
-def said(found: Collected, folder: Path) -> str:
-    """One line about a folder."""
+def said(found: Collected, folder: OfflineFolder) -> str:
+    """One line about a night."""
     refused = "".join(f"; {count} lines refused: {reason}" for reason, count in sorted(found.rejected.items()))
-    return f"{found.requests} requests, {found.answered} answered, {found.open} open in {folder}{refused}"
+    all_nights = f"{found.requests} requests of all nights, {found.answered} answered"
+    return f"{found.open} open for {folder.ds} in {folder.folder} ({all_nights}){refused}"
 
 
 def batch_command(profile: ServingProfile, model: str, requests: Path, answers: Path) -> list[str]:
@@ -38,18 +41,40 @@ def batch_command(profile: ServingProfile, model: str, requests: Path, answers: 
     return engine_command(profile, ["run-batch", *files, "--model", model], leave_out=SERVER_ONLY)
 
 
-def _input_files(folder: OfflineFolder, most: int) -> list[tuple[Path, Path, Path]]:
-    """(requests, answers while they are written, answers) of each run to make."""
+def _given_out(folder: OfflineFolder) -> dict[str, Path]:
+    """Requests (ids) in files for other machines, of all nights, of which nothing has come back; the file of each."""
+    found: dict[str, Path] = {}
+    with folder.reading() as index:
+        for path in sorted(folder.root.glob("*/runs/*.in.jsonl")):
+            if _log(path).exists():  # it was run here
+                continue
+            ids: list[str] = []
+            for line in path.open(encoding="utf-8"):
+                ids.append(json.loads(line)["custom_id"])
+                if known_answer(index, ids[-1])[1] is not None:
+                    break
+            else:
+                found |= dict.fromkeys(ids, path)
+    return found
+
+
+def _input_files(folder: OfflineFolder, most: int, leave_out: Collection[str]) -> Iterator[tuple[Path, Path, Path]]:
+    """(requests, answers while they are written, answers) of each run to make, of all open ones but `leave_out`."""
     runs, answers = folder.folder / "runs", folder.folder / "answers"
     for place in (runs, answers):
         place.mkdir(parents=True, exist_ok=True)
-    made = len(list(runs.glob("*.in.jsonl")))
-    found = []
-    for number, lines in enumerate(folder.open_requests(most), made + 1):
-        source = runs / f"{number:05}.in.jsonl"
+    taken = {*runs.iterdir(), *answers.iterdir()}
+    numbers = (f"{number:05}" for number in count(1))
+    # One by one: an input file that lies there and was not run here counts as given out.
+    for lines in folder.open_requests(most, leave_out):
+        name = next(n for n in numbers if not {runs / f"{n}.in.jsonl", answers / f"{n}.jsonl"} & taken)
+        source = runs / f"{name}.in.jsonl"
         source.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-        found.append((source, runs / f"{number:05}.out.jsonl", answers / f"{number:05}.jsonl"))
-    return found
+        yield source, runs / f"{name}.out.jsonl", answers / f"{name}.jsonl"
+
+
+def _log(source: Path) -> Path:
+    return source.with_suffix(".log")
 
 
 def _run(profile: ServingProfile, command: list[str], log: Path) -> None:
@@ -64,25 +89,34 @@ def _run(profile: ServingProfile, command: list[str], log: Path) -> None:
 
 
 def run_batch(settings: Settings, ds: str, *, most: int, say: Say, only_files: bool = False) -> Collected:
-    """Answer the open requests of night `ds` on this machine, at most `most` a start of the engine.
+    """Answer what night `ds` waits for on this machine, at most `most` requests a start of the engine.
 
     What a killed run had answered is lost with its file, no more. With `only_files`, the input files are written and
-    the command lines said, for another machine: its answers belong into `answers/`.
+    the command lines said, for another machine: its answers belong into `answers/`. What another such file holds, of
+    whatever night, is left out until that file's answers come or it is deleted.
 
     Raises:
         ServerError: vLLM is missing or failed.
     """
     profile, folder = load_profile(settings), offline_folder(settings, ds)
     found = folder.collect()
-    say(said(found, folder.folder))
-    model = profile.model if only_files else ensure_weights(settings, profile, say)
-    for source, draft, answers in _input_files(folder, most):
-        if only_files:
-            say(shlex.join(batch_command(profile, model, source, answers)))
-            continue
-        say(f"vllm run-batch: {source.name}, log {source.with_suffix('.log')}")
-        _run(profile, batch_command(profile, model, source, draft), source.with_suffix(".log"))
+    say(said(found, folder))
+    if only_files:
+        _give_out(profile, folder, most, say)
+        return found
+    model = ensure_weights(settings, profile, say)
+    for source, draft, answers in _input_files(folder, most, ()):
+        say(f"vllm run-batch: {source.name}, log {_log(source)}")
+        _run(profile, batch_command(profile, model, source, draft), _log(source))
         draft.replace(answers)
         found = folder.collect()
-        say(said(found, folder.folder))
+        say(said(found, folder))
     return found
+
+
+def _give_out(profile: ServingProfile, folder: OfflineFolder, most: int, say: Say) -> None:
+    given = _given_out(folder)
+    for path in sorted(set(given.values())):
+        say(f"given out before, no answers yet: {path} (delete it to have its requests given out again)")
+    for source, _, answers in _input_files(folder, most, given):
+        say(shlex.join(batch_command(profile, profile.model, source, answers)))
