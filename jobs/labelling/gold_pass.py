@@ -83,8 +83,9 @@ def compare(
 
     Args:
         labels: gold by conversation.
-        views: the student's, of train and calibration gold, each without having seen it. Of equal contents one counts
-            (`once`). Whom to trust is measured on calibration gold; a promise about the student rests on all, one about both on what the LLM answered.
+        views: the student's, of train and calibration gold, each without having seen it; of equal contents one counts
+            (`once`). Whom to trust is measured on calibration gold; a promise about the student rests on all, one about
+            both on what the LLM answered.
         verdicts: the LLM's answers by content; only calibration gold is asked.
         band: between what probabilities the student is unsure, by the settings.
         given_up: why not all of it was asked (`given_up_on`).
