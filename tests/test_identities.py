@@ -11,7 +11,7 @@ from jobs.errors import InputError
 from jobs.ingestion.identities import read_links, resolve, self_links
 
 NIGHT = "2026-11-20"
-GOOD = {"id_type": "wecom", "id": "alice", "linked_type": "phone", "linked_id": "13812345678"}
+GOOD: dict[str, Any] = {"id_type": "wecom", "id": "alice", "linked_type": "phone", "linked_id": "13812345678"}
 
 
 def directory(folder: Path, *lines: Any) -> Path:
