@@ -11,6 +11,8 @@ from jobs.errors import InputError
 from jobs.ingestion.identities import read_links, resolve, self_links
 
 NIGHT = "2026-11-20"
+NO_IDS: tuple[Any, ...] = (None, "", " ", True, 1.5, ["a"], {}, "null", "N/A")
+NO_NUMBERS: tuple[Any, ...] = ("-", "unknown", "无", 0)
 GOOD: dict[str, Any] = {"id_type": "wecom", "id": "alice", "linked_type": "phone", "linked_id": "13812345678"}
 
 
@@ -23,8 +25,8 @@ def directory(folder: Path, *lines: Any) -> Path:
 @pytest.mark.parametrize(
     ("line", "wrong"),
     [
-        *((GOOD | {"linked_id": value}, "linked_id") for value in (None, "", " ", True, 1.5, ["a"], {}, "null", "N/A")),
-        *((GOOD | {"linked_id": value}, "no phone number") for value in ("-", "unknown", "无", 0)),
+        *((GOOD | {"linked_id": value}, "linked_id") for value in NO_IDS),
+        *((GOOD | {"linked_id": value}, "no phone number") for value in NO_NUMBERS),
         (GOOD | {"id": None}, "id is missing"),
         (GOOD | {"id_type": None}, "id_type"),
         ({"id": "alice"}, "id_type"),
