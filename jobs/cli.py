@@ -70,6 +70,8 @@ def ingest(
                 continue
             result = run(tables, settings, night)
             _say(f"ingest {night}: {result.read} read, {result.conversations} kept, {result.quarantined} quarantined")
+            if result.left_alone:
+                _say(f"ingest {night}: not read, no names of JSON Lines: {', '.join(result.left_alone)}")
 
 
 @app.command(rich_help_panel=NIGHT)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jobs.errors import InputError
+from jobs.json_lines import json_lines
 
 CUSTOMER = "customer"
 AGENT = "agent"
@@ -113,24 +114,13 @@ def iter_conversations(path: Path) -> Iterator[Conversation]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    seen: dict[str, int] = {}
-    with path.open(encoding="utf-8-sig", newline="\n") as lines:
-        try:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                where = f"{path}:{number}"
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{where}: not JSON ({error})") from error
-                conversation = parse_conversation(record, where)
-                first = seen.setdefault(conversation.conversation_id, number)
-                if first != number:
-                    raise InputError(f"{where}: conversation_id repeated, first seen on line {first}")
-                yield conversation
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 ({error}); convert the file first") from error
+    seen: dict[str, str] = {}
+    for where, record in json_lines(path):
+        conversation = parse_conversation(record, where)
+        first = seen.setdefault(conversation.conversation_id, where)
+        if first != where:
+            raise InputError(f"{where}: conversation_id repeated, first seen on line {first.rpartition(':')[2]}")
+        yield conversation
     if not seen:
         raise InputError(f"{path}: holds no conversation")
 

@@ -7,7 +7,6 @@ cleaning and redaction as every other conversation.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from pyspark.sql.types import StructType
 
 from jobs.contracts import load_contract
 from jobs.errors import InputError
+from jobs.ingestion.identifiers import checked_identifier
 from jobs.ingestion.parse import parsed_records
+from jobs.json_lines import json_lines
 from jobs.privacy.pseudonym import CONVERSATION_ID, pseudonym, pseudonym_secret
 from jobs.settings import Settings
 from jobs.storage import Tables, check_ds
@@ -42,36 +43,65 @@ def _current(row: dict[str, Any], taxonomy: Taxonomy) -> dict[str, Any]:
     }
 
 
+def _is_turn(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _problem(row: Any, known: set[str]) -> str | None:
+    """What is wrong with an annotation, None where nothing is."""
+    if not isinstance(row, dict) or not {"conversation_id", "ds", "split", "labels"} <= set(row):
+        return "expected an object with conversation_id, ds, split and labels"
+    if checked_identifier(row["conversation_id"]) is None:
+        return "conversation_id is empty, or no text or whole number"
+    if row["split"] not in SPLITS:
+        return f"split {row['split']!r} is not one of {', '.join(SPLITS)}"
+    labels, evidence, parameters = row["labels"], row.get("evidence") or {}, row.get("parameters") or {}
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        return "labels must be a list of tag ids, empty where no tag applies"
+    if unknown := sorted(set(labels) - known):
+        return f"tags that the taxonomy does not have: {', '.join(unknown)}"
+    if not isinstance(evidence, dict) or not all(
+        isinstance(turns, list) and all(map(_is_turn, turns)) for turns in evidence.values()
+    ):
+        return "evidence must give each tag a list of turns, whole numbers from 0"
+    if not isinstance(parameters, dict) or not all(isinstance(value, dict) for value in parameters.values()):
+        return "parameters must give each tag an object"
+    return None
+
+
 def read_annotations(path: Path, taxonomy: Taxonomy) -> list[dict[str, Any]]:
     """Gold annotations of a file, checked.
 
     Raises:
-        InputError: a line is not JSON, lacks a field, repeats an id, or names a tag or split that does not exist.
+        InputError: a line is not JSON, lacks a field, has one of the wrong form, repeats an id, or names a tag or split
+            that does not exist.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such gold file (source.gold in the settings)")
-    known, seen, rows = {tag.id for tag in taxonomy.tags}, set(), []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
+    known, rows = {tag.id for tag in taxonomy.tags}, dict[str, dict[str, Any]]()
+    for where, row in json_lines(path):
+        if problem := _problem(row, known):
+            raise InputError(f"{where}: {problem}")
         try:
-            row = json.loads(line)
-            identifier, ds, split, labels = row["conversation_id"], row["ds"], row["split"], row["labels"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{where}: expected conversation_id, ds, split and labels ({error!r})") from error
-        check_ds(ds)
-        if identifier in seen:
+            check_ds(row["ds"])
+        except InputError as error:
+            raise InputError(f"{where}: ds: {error}") from error
+        identifier = str(row["conversation_id"]).strip()
+        if identifier in rows:
             raise InputError(f"{where}: conversation {identifier} is tagged twice")
-        if split not in SPLITS:
-            raise InputError(f"{where}: split {split!r} is not one of {', '.join(SPLITS)}")
-        if unknown := sorted(set(labels) - known):
-            raise InputError(f"{where}: tags that the taxonomy does not have: {', '.join(unknown)}")
-        seen.add(identifier)
-        rows.append(_current(row, taxonomy))
+        rows[identifier] = _current(row | {"conversation_id": identifier}, taxonomy)
     if not rows:
         raise InputError(f"{path}: holds no gold")
-    return rows
+    return list(rows.values())
+
+
+def _check_evidence(annotation: dict[str, Any], text: dict[str, Any], path: Path) -> None:
+    for tag, turns in annotation["evidence"].items():
+        if beyond := [turn for turn in turns if turn >= len(text["turns"])]:
+            raise InputError(
+                f"{path}: conversation {annotation['conversation_id']}: the evidence for {tag} names turn {beyond[0]}, "
+                f"but the chat has {len(text['turns'])} turns, counted from 0"
+            )
 
 
 def _gold_row(annotation: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
@@ -95,13 +125,14 @@ def gold(tables: Tables, settings: Settings, ds: str) -> int:
     """Write the gold known on night `ds`; returns the number of conversations.
 
     Raises:
-        InputError: the file cannot be used, or a tagged conversation is not in the source.
+        InputError: the file cannot be used, a tagged conversation is not in the source, or evidence lies beyond it.
     """
     if settings.source.gold is None:
         raise InputError("no gold: set source.gold to a file of annotated conversations (see docs/gold.md)")
     taxonomy = approved_taxonomy(settings, ds)
     by_night: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    for annotation in read_annotations(settings.resolve(settings.source.gold), taxonomy):
+    path = settings.resolve(settings.source.gold)
+    for annotation in read_annotations(path, taxonomy):
         if annotation["ds"] <= check_ds(ds):
             by_night[annotation["ds"]][annotation["conversation_id"]] = annotation
     rows: list[dict[str, Any]] = []
@@ -109,6 +140,8 @@ def gold(tables: Tables, settings: Settings, ds: str) -> int:
         found = _texts(tables, settings, night, list(tagged))
         if missing := sorted(set(tagged) - set(found)):
             raise InputError(f"gold: conversations of {night} that the source does not have: {', '.join(missing[:10])}")
+        for identifier, annotation in tagged.items():
+            _check_evidence(annotation, found[identifier], path)
         rows += [_gold_row(annotation, found[identifier]) for identifier, annotation in tagged.items()]
     if not rows:
         raise InputError(f"gold: no annotated conversation up to {ds}")

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -97,9 +100,67 @@ def test_channels_of_one_person_become_one_customer(tables: Tables, settings: Se
 def test_a_night_without_conversations_fails(tables: Tables, settings: Settings) -> None:
     with pytest.raises(InputError, match="no chats for 2026-11-20"):
         ingest(tables, settings, NIGHT)
-    put(settings, [b"bad", b"worse"])
+    file = put(settings, [b"bad", b"worse"])
+    with pytest.raises(
+        GateError, match=r"no conversation came through \(2 not_json; the first lies at 0 of a\.jsonl: "
+    ):
+        ingest(tables, settings, NIGHT)
+    file.rename(file.with_name("_a.jsonl"))
+    (file.parent / "a.csv").write_bytes(chat("c1"))
+    with pytest.raises(InputError, match=r"no chats for 2026-11-20: .* has no file of JSON Lines"):
+        ingest(tables, settings, NIGHT)
+    parquet = settings.model_copy(update={"source": settings.source.model_copy(update={"kind": "parquet"})})
+    shutil.rmtree(file.parent)
+    file.parent.mkdir()
+    with pytest.raises(InputError, match=r"no chats for 2026-11-20: .* holds no Parquet"):
+        ingest(tables, parquet, NIGHT)
+
+
+def test_a_failed_replay_leaves_the_night_as_it_was(tables: Tables, settings: Settings, tmp_path: Path) -> None:
+    def night() -> list[str]:
+        names = ("conversations", "quarantine", "identity_links", "identities")
+        return [str(row) for name in names for row in tables.read(name, NIGHT).collect()]
+
+    put(settings, [chat("c1"), b"bad"])
+    ingest(tables, settings, NIGHT)
+    before = night()
+    put(settings, [chat("c1").decode().encode("gbk")])
     with pytest.raises(GateError, match="no conversation came through"):
         ingest(tables, settings, NIGHT)
+    assert night() == before
+    put(settings, [chat("c2")])
+    (tmp_path / "links.jsonl").write_text("cut off")
+    source = settings.source.model_copy(update={"identities": str(tmp_path / "links.jsonl")})
+    with pytest.raises(InputError, match=r"links\.jsonl:1: not JSON"):
+        ingest(tables, settings.model_copy(update={"source": source}), NIGHT)
+    assert night() == before
+
+
+def test_every_file_of_lines_is_read_and_has_a_name_of_its_own(tables: Tables, settings: Settings) -> None:
+    folder = put(settings, [chat("c1")], name="A.JSONL").parent
+    for channel in ("app", "wecom"):
+        (folder / channel).mkdir()
+        (folder / channel / "part-0.jsonl").write_bytes(b"bad\n" + chat(channel))
+    packed = gzip.compress(chat("c2") + b"\n") + gzip.compress(b"worse\n" + chat("c3"))
+    (folder / "b.jsonl.gz").write_bytes(packed)
+    (folder / "c.ndjson.bz2").write_bytes(bz2.compress(chat("c4")))
+    (folder / "readme.txt").write_text("not chats")
+    for hidden in ("_temporary/0/part-0.jsonl", ".a.jsonl.swp", "._a.jsonl"):
+        (folder / hidden).parent.mkdir(parents=True, exist_ok=True)
+        (folder / hidden).write_bytes(chat(hidden))
+    result = ingest(tables, settings, NIGHT)
+    assert (result.conversations, result.quarantined) == (6, 3)
+    assert result.left_alone == ("readme.txt",)
+    bad = {row["source"]: row["position"] for row in tables.read("quarantine", NIGHT).collect()}
+    assert bad == {"app/part-0.jsonl": 0, "wecom/part-0.jsonl": 0, "b.jsonl.gz": len(chat("c2")) + 1}
+    assert gzip.decompress(packed)[bad["b.jsonl.gz"] :].startswith(b"worse")
+    assert check_table(tables, "quarantine", NIGHT, settings.var_dir / "checks") > 0
+
+
+def test_an_emptied_night_is_none_of_the_window(settings: Settings) -> None:
+    put(settings, [chat("c1")], "2026-11-18")
+    put(settings, [], "2026-11-19").unlink()
+    assert source.nights_of_window(settings, NIGHT) == ["2026-11-18", NIGHT]
 
 
 def test_large_files_are_cut_into_ranges_without_losing_lines(
@@ -125,6 +186,33 @@ def test_parquet_source(tables: Tables, settings: Settings, tmp_path: Path) -> N
     changed = settings.source.model_copy(update={"kind": "parquet", "path": str(tmp_path / "parquet" / "{ds}")})
     result = ingest(tables, settings.model_copy(update={"source": changed}), NIGHT)
     assert (result.conversations, result.quarantined) == (3, 1)
+
+
+def test_times_of_a_database_are_read_like_those_of_files(tables: Tables, settings: Settings, tmp_path: Path) -> None:
+    url, jvm = "jdbc:derby:memory:chats;create=true", tables.spark._jvm
+    assert jvm is not None
+    jvm.java.lang.System.setProperty("derby.stream.error.file", str(tmp_path / "derby.log"))
+    driver = "org.apache.derby.iapi.jdbc.AutoloadedDriver"
+    jvm.java.lang.Class.forName(driver)
+    connection = jvm.java.sql.DriverManager.getConnection(url)
+    statement = connection.createStatement()
+    names = ("conversation_id", "channel", "channel_user_id", "turns", "ds")
+    columns = ", ".join(f'"{name}" varchar(200)' for name in names)
+    statement.execute(f'create table chats ({columns}, "started_at" timestamp)')
+    values = ["c1", "wecom", "wm1", json.dumps([{"speaker": "customer", "text": "hello"}]), NIGHT, f"{NIGHT} 17:30:00"]
+    statement.execute(f"insert into chats values ({', '.join(repr(value) for value in values)})")
+    changed = {"kind": "jdbc", "jdbc_url": url, "jdbc_table": "chats", "jdbc_driver": driver}
+    settings = settings.model_copy(update={"source": settings.source.model_copy(update=changed)})
+    zone = jvm.java.util.TimeZone.getDefault()
+    # A machine far from China: 17:30 there is the day after.
+    jvm.java.util.TimeZone.setDefault(jvm.java.util.TimeZone.getTimeZone("America/New_York"))
+    try:
+        assert ingest(tables, settings, NIGHT).quarantined == 0
+    finally:
+        jvm.java.util.TimeZone.setDefault(zone)
+        connection.close()
+    (row,) = tables.read("conversations", NIGHT).selectExpr("CAST(started_at AS STRING) AS at").collect()
+    assert row["at"] == "2026-11-20 09:30:00"
 
 
 def test_a_broken_contract_names_rule_and_rows(tables: Tables, settings: Settings) -> None:

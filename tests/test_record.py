@@ -35,12 +35,14 @@ def says(text: Any) -> list[dict[str, Any]]:
     [
         (b"{cut off", "not_json"),
         (b"[" * 100_000, "not_json"),
+        (b'{"conversation_id": ' + b"1" * 5_000 + b"}", "not_json"),
         ("理财".encode("gbk"), "encoding"),
         (json.dumps(record()).encode("utf-16"), "encoding"),
         (b'"text"', "not_an_object"),
         (raw(conversation_id=None), "missing_id"),
         (raw(conversation_id=" "), "missing_id"),
         (raw(conversation_id=True), "missing_id"),
+        (raw(conversation_id="\u0007"), "missing_id"),
         (raw(turns=[]), "no_turns"),
         (raw(turns="hello"), "no_turns"),
         (raw(turns=["hello"]), "bad_turn"),
@@ -53,8 +55,16 @@ def says(text: Any) -> list[dict[str, Any]]:
         (raw(started_at="2027-01-01T00:00:00+08:00"), "future_date"),
         (raw(started_at="yesterday"), "bad_date"),
         (raw(started_at=None), "bad_date"),
+        (raw(started_at="0001-01-01T00:00:00"), "bad_date"),
+        (raw(started_at="0001-01-01T00:00:00Z"), "bad_date"),
+        (raw(started_at="1970-01-01T00:00:00Z"), "bad_date"),
+        (raw(started_at="9999-12-31T23:59:59"), "future_date"),
+        (raw(started_at="9999-12-31T23:59:59Z"), "future_date"),
+        (raw(started_at="2026-11-20T16:00:00Z"), "future_date"),
         (raw(channel="WeCom; DROP TABLE"), "bad_channel"),
+        (raw(channel="wecom\n"), "bad_channel"),
         (raw(channel_user_id=None), "missing_party"),
+        (raw(channel_user_id="null"), "missing_party"),
     ],
 )
 def test_bad_records_have_a_reason_and_leak_nothing(line: bytes, reason: str) -> None:
@@ -69,6 +79,8 @@ def test_times_are_utc_and_naive_ones_are_chinese() -> None:
     naive = parse_record(raw(started_at="2026-11-20T10:00:00"), NIGHT, LIMITS)["started_at"]
     assert aware == naive
     assert aware.isoformat() == "2026-11-20T02:00:00+00:00"
+    last = parse_record(raw(started_at="2026-11-20T23:59:59.999999"), NIGHT, LIMITS)["started_at"]
+    assert last.isoformat() == "2026-11-20T15:59:59.999999+00:00"
 
 
 @pytest.mark.parametrize(
@@ -84,6 +96,11 @@ def test_times_are_utc_and_naive_ones_are_chinese() -> None:
 def test_hostile_text_is_kept_as_text(text: str) -> None:
     row = parse_record(raw(turns=says(text)), NIGHT, LIMITS)
     assert row["turns"][0]["text"] == text.replace("\ud800", "\ufffd")
+
+
+def test_every_text_of_a_row_is_clean() -> None:
+    row = parse_record(raw(lang="\ud800zh\u0000", advisor_id="\ud800a1"), NIGHT, LIMITS)
+    assert (row["lang"], row["advisor_id"]) == ("\ufffdzh", "\ufffda1")
 
 
 def test_own_name_and_phone_are_redacted_and_counted() -> None:

@@ -6,18 +6,21 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from jobs.conversation import AGENT, CUSTOMER, Conversation, Turn
+from jobs.ingestion.identifiers import checked_identifier
 from jobs.privacy.clean import clean
 from jobs.privacy.pseudonym import CONVERSATION_ID, pseudonym
 from jobs.privacy.redact import redact
 
-_CHANNEL = re.compile(r"^[a-z][a-z0-9_]{1,20}$", re.ASCII)
+_CHANNEL = re.compile(r"[a-z][a-z0-9_]{1,20}", re.ASCII)
 # Times without an offset are the business's own: the home field is China.
 _BUSINESS_ZONE = ZoneInfo("Asia/Shanghai")
+# What software writes for a time it does not know: 0001-01-01 (.NET), 1970-01-01 (Unix).
+_NO_TIME_UP_TO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RecordError(Exception):
@@ -46,7 +49,8 @@ def _decode(raw: bytes) -> dict[str, Any]:
         raise RecordError("encoding", "NUL bytes: UTF-16 or UTF-32?")
     try:
         record = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    # An integer of thousands of digits is a plain ValueError.
+    except (ValueError, RecursionError) as error:
         raise RecordError("not_json", type(error).__name__) from error
     if not isinstance(record, dict):
         raise RecordError("not_an_object", type(record).__name__)
@@ -59,10 +63,10 @@ def _names(record: dict[str, Any]) -> list[str]:
 
 def _identifier(record: dict[str, Any], secret: bytes) -> str:
     """The record's id, or its pseudonym where it holds or looks like personal data: a mask would make many ids one."""
-    value = record.get("conversation_id")
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+    value = checked_identifier(record.get("conversation_id"))
+    if value is None:
         raise RecordError("missing_id", "conversation_id")
-    identifier = clean(str(value)).strip()[:200]
+    identifier = clean(value).strip()[:200]
     safe = redact(identifier, _names(record))[0] == identifier
     return identifier if safe else pseudonym(secret, CONVERSATION_ID, identifier)
 
@@ -98,7 +102,10 @@ def _started_at(record: dict[str, Any], ds: str, identifier: str) -> datetime:
         raise RecordError("bad_date", "started_at is not an ISO 8601 time", identifier)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=_BUSINESS_ZONE)
-    if moment.astimezone(_BUSINESS_ZONE).date() > date.fromisoformat(ds):
+    if moment <= _NO_TIME_UP_TO:
+        raise RecordError("bad_date", "started_at is before there were chats", identifier)
+    # Compared before it is converted: the last hours of year 9999 are in no other zone.
+    if moment >= datetime.combine(date.fromisoformat(ds) + timedelta(days=1), time(), _BUSINESS_ZONE):
         raise RecordError("future_date", f"started_at is after the night {ds}", identifier)
     return moment.astimezone(UTC)
 
@@ -117,10 +124,10 @@ def parse_record(raw: bytes, ds: str, limits: RecordLimits) -> dict[str, Any]:
     turns = _turns(record, limits, identifier)
     started_at = _started_at(record, ds, identifier)
     channel = record.get("channel")
-    if not isinstance(channel, str) or not _CHANNEL.match(channel):
+    if not isinstance(channel, str) or not _CHANNEL.fullmatch(channel):
         raise RecordError("bad_channel", "channel is not a lower-case name", identifier)
-    party = record.get("channel_user_id")
-    if not isinstance(party, str | int) or isinstance(party, bool) or not str(party).strip():
+    party = checked_identifier(record.get("channel_user_id"))
+    if party is None:
         raise RecordError("missing_party", "channel_user_id", identifier)
     names = _names(record)
     redactions, clean_turns = 0, []
@@ -132,10 +139,10 @@ def parse_record(raw: bytes, ds: str, limits: RecordLimits) -> dict[str, Any]:
     return {
         "conversation_id": identifier,
         "channel": channel,
-        "party_key": pseudonym(limits.secret, channel, str(party).strip()),
+        "party_key": pseudonym(limits.secret, channel, party),
         "advisor_id": clean(str(advisor))[:100] if advisor is not None else None,
         "started_at": started_at,
-        "lang": str(lang)[:20] if lang is not None else None,
+        "lang": clean(str(lang))[:20] if lang is not None else None,
         "turns": [{"turn": i, "speaker": t.speaker, "text": t.text} for i, t in enumerate(clean_turns)],
         "n_turns": len(clean_turns),
         "content_hash": Conversation(identifier, tuple(clean_turns)).content_hash,

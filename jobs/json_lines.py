@@ -1,0 +1,32 @@
+"""JSON Lines files that people hand in: what cannot be read is said with its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import InputError
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """(`file:line`, decoded value) of every line of a UTF-8 file that is not blank.
+
+    Raises:
+        InputError: the file is not UTF-8 or a line is not JSON.
+    """
+    with path.open(encoding="utf-8-sig", newline="\n") as lines:
+        try:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                where = f"{path}:{number}"
+                try:
+                    value = json.loads(line)
+                # An integer of thousands of digits is a plain ValueError, brackets in brackets a RecursionError.
+                except (ValueError, RecursionError) as error:
+                    raise InputError(f"{where}: not JSON ({error})") from error
+                yield where, value
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 ({error}); convert the file first") from error
