@@ -12,7 +12,10 @@ _NOT = r"(?:不用|不要|不想|不能|不是|不算|别|没那么|没有那么
 _DEGREE = r"(?:太|那么|这么|搞得太|求|给我|整得?太?)*"
 _FALL = r"(?:波动|涨涨跌跌|起起伏伏|大起大落|跌|亏|赔|套|腰斩|回撤)"
 _ASKED = r"(?<![谁哪么])"  # 谁受得了: a question that denies
-_CAN = rf"{_ASKED}(?<!不)(?<!不太)(?<!不大)(?<!不怎么)(?<!不一定)(?<!不见得)(?<!未必)(?<!不可)(?<!不是很)(?<!不是太)(?:能|可以)"
+_CAN = (
+    rf"{_ASKED}(?<!不)(?<!不太)(?<!不大)(?<!不怎么)(?<!不一定)(?<!不见得)(?<!未必)(?<!不可)(?<!不是很)(?<!不是太)"
+    r"(?:能|可以)"
+)
 _BEAR = (
     r"(?:没关系|没事|无所谓|不要紧|不怕|不慌|不在乎|不眨眼|不叫|不心疼|不找你|也别来|就当|(?<!不)认"
     rf"|{_ASKED}(?:扛得住|受得了|拿得住|熬得住)|{_CAN}(?:接受|扛)|当打折)"
@@ -46,7 +49,7 @@ _RISK = (
             r"|(?:能|可以)?(?:接受|承受)的?(?:波动|风险|回撤)(?:能力)?[^，。,;；]{0,3}(?:不[大高强]|小|有限|低|弱)"
             rf"|(?i:{_NOT_EN} (?:(?!mind|afraid|scared|worried|problem|issue|only|low)[a-z'’]+ ){{0,6}}"
             r"(?:risky|risk(?![ -]averse)|aggressive)"
-            rf"|(?:risky?|aggressive)\b[^.,;!?]{{0,20}}{_NOT_EN} (?:for|my|what|ok|acceptable|suitable|good|right)\b"
+            rf"|(?:risky?|aggressive)\b[^.,;!?]{{0,20}}{_NOT_EN} (?:for|my|what|ok|acceptable|suitable|right)\b"
             r"|(?<!not )(?<!n['’]t )(?:afraid of|scared of|hate|too) (?:[a-z]+ ){0,2}(?:risky?|aggressive)\b)"
         ),
     ),
