@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from jobs.parameters import NAMES, IntentParameters, extract_parameters
-from jobs.reading.money import saves_periodically
+from jobs.reading.money import find_sums, saves_periodically
 from jobs.reading.numerals import parse_number
 
 ON = date(2026, 11, 18)
@@ -28,7 +28,10 @@ def read(*turns: str, evidence: tuple[int, ...] = (), periodic: bool = False) ->
         ("20,000", 20000),
         ("1.25", 1.25),
         ("三点五", 3.5),
+        ("三五", 4),
+        ("三五百", 400),
         ("二零二六", None),
+        ("一三五", None),
     ],
 )
 def test_numerals(text: str, value: float | None) -> None:
@@ -50,6 +53,23 @@ def test_numerals(text: str, value: float | None) -> None:
         ("三四万的样子", 35_000, "CNY"),
         ("1.2个亿", 120_000_000, "CNY"),
         ("一共三十六万八", 368_000, "CNY"),
+        ("我手上有三万五千想存一年", 35_000, "CNY"),
+        ("五万六千的理财", 56_000, "CNY"),
+        ("存三万五千八", 35_800, "CNY"),
+        ("两万零五百块", 20_500, "CNY"),
+        ("十二万三千四百五十", 123_450, "CNY"),
+        ("3万5百", 30_500, "CNY"),
+        ("3万5", 35_000, "CNY"),
+        ("1千2百万", 12_000_000, "CNY"),
+        ("3百5十万", 3_500_000, "CNY"),
+        ("一亿两千万", 120_000_000, "CNY"),
+        ("1亿2000万", 120_000_000, "CNY"),
+        ("三五万", 40_000, "CNY"),
+        ("日元1000万", 10_000_000, "JPY"),
+        ("港币50万", 500_000, "HKD"),
+        ("英镑20万", 200_000, "GBP"),
+        ("欧元5万", 50_000, "EUR"),
+        ("5000块钱先存", 5_000, "CNY"),
         ("拿八十个出来，先放着；八十个", 800_000, "CNY"),
         ("五万美金", 50_000, "USD"),
         ("两万欧", 20_000, "EUR"),
@@ -63,6 +83,11 @@ def test_amounts_as_people_say_them(text: str, amount: float, currency: str) -> 
     found = read(text)
     assert (found.amount, found.currency) == (amount, currency)
     assert found.said[0] in text
+
+
+def test_each_sum_has_its_own_currency_and_nothing_is_read_twice() -> None:
+    found = [(item.value, item.currency) for item in find_sums("5万美元换港币50万，一万一千买两万三十万都行")]
+    assert found == [(50_000, "USD"), (500_000, "HKD"), (11_000, "CNY"), (20_000, "CNY"), (300_000, "CNY")]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +104,7 @@ def test_amounts_as_people_say_them(text: str, amount: float, currency: str) -> 
         "回撤20个点",
         "利率2.15",
         "三千人排队",
+        "三万两千人排队",
         "我住三楼501室",
         "看了三遍",
     ],
@@ -127,6 +153,22 @@ def test_down_payment_not_house_price() -> None:
         ("年底前要付首付", 1),
         ("下个月要用", 1),
         ("28年2月开学", 15),
+        ("28年要用", 24),
+        ("2028年要用", 24),
+        ("28年就要用", 24),
+        ("28年底要用", 25),
+        ("28年年底前要付", 25),
+        ("28年前要用", 24),
+        ("28年后要用", 336),
+        ("还有28年要用", 336),
+        ("30年不动", 360),
+        ("30年用不着", 360),
+        ("三十年后要用", 360),
+        ("25年要用", None),
+        ("28年到期", None),
+        ("工作了28年要退休", None),
+        ("三五年不动", 48),
+        ("三五个月后", 4),
         ("for 3 years", 36),
         ("随时要用", None),
         ("放了三年了", None),
@@ -142,6 +184,7 @@ def test_horizons(text: str, months: float | None) -> None:
 
 def test_dates_need_the_day_of_the_talk() -> None:
     assert extract_parameters(["年底前要付首付"], NAMES).horizon_months is None
+    assert extract_parameters(["28年要用"], NAMES).horizon_months is None
 
 
 @pytest.mark.parametrize(
@@ -153,6 +196,47 @@ def test_dates_need_the_day_of_the_talk() -> None:
         ("大起大落不行", "low"),
         ("别太激进", "low"),
         ("不想冒太大风险", "low"),
+        ("不能接受波动", "low"),
+        ("我不太能接受波动", "low"),
+        ("不能承受亏损风险", "low"),
+        ("不能承受太大风险", "low"),
+        ("不可以承受风险", "low"),
+        ("不可能接受波动", "low"),
+        ("波动我不能接受", "low"),
+        ("一点波动都不能接受", "low"),
+        ("还是不太能接受波动", "low"),
+        ("接受不了波动", "low"),
+        ("哪能接受波动", "low"),
+        ("我能承受的风险不大", "low"),
+        ("风险大一点我受不了", "low"),
+        ("不敢冒点险", "low"),
+        ("不想赌一把", "low"),
+        ("我不是激进型的", "low"),
+        ("don't want high risk", "low"),
+        ("I don’t want any high risk products", "low"),
+        ("No high risk please", "low"),
+        ("high risk is not for me", "low"),
+        ("High risk isn't for me", "low"),
+        ("I am afraid of high risk", "low"),
+        ("跌了我不能接受", None),
+        ("亏了我不认", None),
+        ("跌了我不太能接受", None),
+        ("跌成这样谁受得了", None),
+        ("谁亏得起", None),
+        ("不能接受任何亏损", None),
+        ("能不能接受波动", None),
+        ("不是不能接受波动", None),
+        ("not risk averse", None),
+        ("能接受波动", "high"),
+        ("波动可以接受", "high"),
+        ("可以承受风险", "high"),
+        ("跌了也能接受", "high"),
+        ("风险大点不要紧", "high"),
+        ("不能接受太低的收益，波动大点没关系", "high"),
+        ("那只是烂不是波动 我不怕晃", "high"),
+        ("I don't mind high risk", "high"),
+        ("high risk is not a problem", "high"),
+        ("可以接受一点波动", "medium"),
         ("波动没关系", "high"),
         ("高风险也行", "high"),
         ("腰斩我也认", "high"),
@@ -201,4 +285,5 @@ def test_hostile_text_takes_no_time() -> None:
 
     begun = time.monotonic()
     read("一" * 20_000, "1" * 20_000, "万" * 20_000, "三年" * 5_000, "，" * 20_000, "波动" * 10_000)
+    read("三万五千" * 5_000, "1千2百" * 5_000, "不太能" * 7_000, "not a " * 3_000)
     assert time.monotonic() - begun < 10

@@ -39,6 +39,28 @@ from jobs.settings import Settings
         ("寄到建国路88号3栋502室吧", "[地址]吧"),
         ("我叫冯德胜，你好", "我叫[姓名]，你好"),
         ("王建国先生您好", "[姓名]先生您好"),
+        ("我的卡：\n1.6222021234567890128\n2.6217001234567890123", "我的卡：\n1.[卡号]\n2.[卡号]"),
+        ("1.6222 0214 6698 3730 013", "1.[卡号]"),
+        ("身份证:1.110101199003071233", "身份证:1.[证件号]"),
+        ("座机(010)65551234", "座机[电话]"),
+        ("座机（0755）82345678", "座机[电话]"),
+        ("护照EJ1234567号", "护照[证件号]号"),
+        ("港澳通行证C12345678", "港澳通行证[证件号]"),
+        ("港澳通行证CA1234567", "港澳通行证[证件号]"),
+        ("回乡证H12345678", "回乡证[证件号]"),
+        ("回乡证M1234567801", "回乡证[证件号]"),
+        ("香港身份证A123456(7)", "香港身份证[证件号]"),
+        ("香港身份证Z683365（A）", "香港身份证[证件号]"),
+        ("台湾身分证A123456789", "台湾身分证[证件号]"),
+        ("车牌京A12345", "车牌[号码]"),
+        ("粤B·D12345停哪", "[号码]停哪"),
+        ("我叫王小明啊", "我叫[姓名]啊"),
+        ("我叫王小明想咨询", "我叫[姓名]想咨询"),
+        ("我叫李明要开户", "我叫[姓名]要开户"),
+        ("户名王小明账号", "户名[姓名]账号"),
+        ("麻烦转告李建国先生", "转告[姓名]先生"),
+        ("请帮我约李建国女士下午三点", "约[姓名]女士下午"),
+        ("我的客户张三先生", "客户[姓名]先生"),
         ("Hi, this is Joe Last and I pay", "Hi, this is [姓名] and I pay"),
     ],
 )
@@ -62,6 +84,16 @@ def test_personal_data_is_replaced(text: str, expected: str) -> None:
         "微信20000块，微信app登录不了",
         "涨了15.30 16.45 17.20",
         "我是说你们的产品不错",
+        "净值1.2345678901234 1.4142135623730951 0.6222021234567890",
+        "4.35 2026-11-20 1032000",
+        "日期2026.11.20，收益1.50000000",
+        "代码A12345，C1，新A股12345，沪A600519",
+        "我叫你们客服",
+        "我叫车来接，我叫师傅来修。我叫单位来办",
+        "我叫高经理来办，我叫李姐帮我",
+        "王牌先生，他是王牌先生",
+        "高净值女士，给单身女士",
+        "姓王的先生，跟王先生说，对于张女士，恭喜潘先生",
     ],
 )
 def test_amounts_dates_and_products_stay(text: str) -> None:
@@ -74,6 +106,12 @@ def test_known_names_are_replaced_everywhere() -> None:
     assert counts["[姓名]"] == 2
 
 
+def test_latin_names_of_several_words_are_known_whatever_their_case() -> None:
+    text, counts = redact("john smith here, JOHN  SMITH. Johnsmith, may I?", ["John Smith", "May"])
+    assert text == "[姓名] here, [姓名]. Johnsmith, may I?"
+    assert counts["[姓名]"] == 2
+
+
 def test_turn_numbers_do_not_move() -> None:
     before = Conversation("a", (Turn("customer", "打13812345678"), Turn("agent", "好")))
     after = redact_conversation(before)
@@ -81,7 +119,13 @@ def test_turn_numbers_do_not_move() -> None:
 
 
 def test_clean_drops_control_and_bidirectional_codes_and_keeps_emoji() -> None:
+    assert clean("🏳️‍🌈 1️⃣") == "🏳️‍🌈 1️⃣"
     assert clean("a\x00b\x07\u202ec\ud800 👨‍👩‍👧\n") == "abc\ufffd 👨‍👩‍👧\n"
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\u2060", "\xad", "\u200d", "\u200e"])
+def test_characters_without_width_hide_no_number(hidden: str) -> None:
+    assert redact(clean(f"手机138{hidden}0013{hidden}8000"))[0] == "手机[电话]"
 
 
 def test_pseudonyms_need_the_secret_and_compare_phones_by_digits(settings: Settings) -> None:

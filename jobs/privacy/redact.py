@@ -18,6 +18,7 @@ from stdnum import luhn
 from stdnum.cn import ric
 
 from jobs.conversation import Conversation
+from jobs.privacy.names import name_patterns
 
 PHONE, ID_NUMBER, CARD, NUMBER, EMAIL, ADDRESS, NAME, ACCOUNT = (
     "[电话]",
@@ -39,14 +40,29 @@ _WIDTH = {
 
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 _DIGITS = re.compile(r"(?<![0-9])(?<![0-9]\.)(\+?[0-9](?:[ \-]?[0-9]){6,22}(?:[ \-]?[Xx](?![A-Za-z]))?)(?![0-9])")
+# "1.6222…" is the first of a list, 3.1415… a decimal: after a point only what is surely a card or an identity number.
+_LISTED = re.compile(
+    r"(?<=[0-9]\.)(?<!(?<![0-9])0\.)([1-9][0-9]{3}(?:[ \-]?[0-9]){11,15}(?:[ \-]?[Xx](?![A-Za-z]))?)(?![0-9])"
+)
+_AREA_CODE = re.compile(r"[(（]0[1-9][0-9]{1,2}[)）][ \-]?[0-9]{7,8}(?![0-9])")
 # Whatever stands before it: "1.138…", "V138…"; written with dots as well.
 _MOBILE = re.compile(r"(?<![0-9])1[3-9][0-9]([ .\-]?)[0-9]{4}\1[0-9]{4}(?![0-9])")
+_ID_SHAPE = re.compile(r"[1-8][0-9]{5}(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[0-9]{3}[0-9Xx]")
 # After a hyphen it may be a piece of a longer number.
 _DATE = re.compile(r"(?<![0-9])(?<![0-9]-)((?:19|20)[0-9]{2}-(?:0?[1-9]|1[0-2])-(?:0?[1-9]|[12][0-9]|3[01]))(?![0-9])")
 _SPELLED = re.compile(
     r"(?<![零〇一幺二两三四五六七八九])[零〇一幺二三四五六七八九](?:[ 、,，]?[零〇一幺二三四五六七八九]){10,18}"
 )
-_PASSPORT = re.compile(r"(?<![0-9A-Za-z])[EGHMPS][0-9]{8}(?![0-9A-Za-z])")
+# Passports, permits for Hong Kong, Macau and Taiwan, and the identity cards of Hong Kong and Taiwan.
+_PAPER = re.compile(
+    r"(?<![0-9A-Za-z])(?:[CEGHKMPSTL][0-9]{8}|[HM][0-9]{10}|(?:[CEK][A-HJ-NP-Z]|M[AB]|[DSP]E)[0-9]{7}|[A-Z][1289][0-9]{8}"
+    r"|[A-Z]{1,2}[0-9]{6}[(（][0-9A][)）])(?![0-9A-Za-z])"
+)
+_PLATE = re.compile(
+    r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-HJ-NP-Z][ ·•・]?"
+    r"(?:(?=(?:[A-HJ-NP-Z]*[0-9]){3})[0-9A-HJ-NP-Z]{4}[0-9A-HJ-NP-Z学警挂港澳]|[DF][0-9A-HJ-NP-Z][0-9]{4}|[0-9]{5}[DF])"
+    r"(?![0-9A-Za-z])"
+)
 _WECHAT = r"(?:微信号?|薇信|v信|(?<![a-z])(?:wechat|vx|wx))"
 _QQ = r"(?<![a-z])qq号?"
 # With "is" or a colon anything may be an account; without, what looks like one: 微信 also pays and logs in.
@@ -62,16 +78,17 @@ _ADDRESS = re.compile(
     r"|[一-鿿]{2,8}(?:小区|花园|公寓|苑|里)[0-9A-Za-z一二三四五六七八九十]{1,4}(?:号楼|栋|幢|座)"
     r"(?:[0-9A-Za-z一二三四五六七八九十]{1,5}(?:单元|室|号|层)){0,3}[0-9]{0,5}"
 )
-_SURNAMES = (
-    "欧阳|上官|司马|诸葛|皇甫|尉迟|[王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗郑梁谢宋唐许邓冯韩曹曾彭萧蔡潘田董袁于余叶蒋杜苏魏程吕丁沈任姚卢傅钟姜崔谭廖范"
-    "汪陆金石戴贾韦夏邱方侯邹熊孟秦白江阎薛尹段雷黎史龙陶贺顾毛郝龚邵万钱严覃武莫孔向汤常温康施文牛樊葛邢安齐易乔伍庞颜倪庄聂章鲁岳翟殷詹申欧耿关兰焦俞左柳甘祝包宁尚符舒阮柯纪梅童凌毕单季裴霍涂成苗谷盛曲翁冉骆蓝路游辛靳管柴蒙鲍华喻祁蒲房滕屈饶解牟艾尤阳时穆农司卓古吉缪简车项连芦麦褚娄窦戚岑景党宫费卜冷晏席卫米柏宗瞿桂全佟应臧闵苟邬边卞姬师和仇栾隋商刁沙荣巫寇桑郎甄丛仲虞敖巩明佘池查麻苑迟邝]"
-)
-_CUED_NAME = re.compile(
-    r"((?:我叫|本人叫|名字[是叫]|姓名[是为:：]?\s?|户名[是为:：]?\s?|收款人[是为:：]?\s?|受益人[是为:：]?\s?|联系人[是为:：]?\s?|名下是|全名[是叫]?))"
-    rf"((?:{_SURNAMES})[一-鿿]{{1,2}})(?=[，。,.、；;！!？?\s的和跟是在身电手卡证)）\]\[]|$)"
-)
-_TITLED_NAME = re.compile(rf"(?<![一-鿿])((?:{_SURNAMES})[一-鿿]{{1,2}})(?=先生|女士|小姐|同志)")
-_ENGLISH_NAME = re.compile(r"\b((?i:my name is|this is|i am|i'm)\s+)([A-Z][a-z]+(?:\s+[A-Z][a-z]+){1,2})\b")
+
+
+def _classify_listed(run: str) -> str | None:
+    """The token for a run of digits after "1.": a number fits its scheme exactly, or it may be a decimal."""
+    digits = re.sub(r"[ \-]", "", run)
+    if ric.is_valid(digits.upper()) or _ID_SHAPE.fullmatch(digits):
+        return ID_NUMBER
+    card = re.fullmatch("62[0-9]{14,17}", digits) or (
+        re.fullmatch("[3-6][0-9]{15,18}", digits) and luhn.is_valid(digits)
+    )
+    return CARD if card else None
 
 
 def _classify(run: str) -> str | None:
@@ -124,20 +141,18 @@ def redact(text: str, names: Iterable[str] = ()) -> tuple[str, Counter[str]]:
         return put(token) if token else run
 
     text = _EMAIL.sub(lambda m: put(EMAIL), text)
+    text = _AREA_CODE.sub(lambda m: put(PHONE), text)
+    text = _LISTED.sub(lambda m: put(token) if (token := _classify_listed(m.group(1))) else m.group(), text)
     text = _DIGITS.sub(number, text)
     text = _MOBILE.sub(lambda m: put(PHONE), text)
     text = _SPELLED.sub(lambda m: put(PHONE if len(re.sub(r"[ 、,，]", "", m.group(0))) == 11 else NUMBER), text)
-    text = _PASSPORT.sub(lambda m: put(ID_NUMBER), text)
+    text = _PAPER.sub(lambda m: put(ID_NUMBER), text)
+    text = _PLATE.sub(lambda m: put(NUMBER), text)
     text = _ACCOUNT.sub(lambda m: put(ACCOUNT, next(filter(None, m.groups()))), text)
     text = _ADDRESS.sub(lambda m: put(ADDRESS), text)
-    for name in sorted({n.strip() for n in names if n and len(n.strip()) >= 2}, key=len, reverse=True):
-        found = text.count(name)
-        if found:
-            text = text.replace(name, NAME)
-            counts[NAME] += found
-    text = _CUED_NAME.sub(lambda m: put(NAME, m.group(1)), text)
-    text = _TITLED_NAME.sub(lambda m: put(NAME), text)
-    return _ENGLISH_NAME.sub(lambda m: put(NAME, m.group(1)), text), counts
+    for pattern in name_patterns(name.translate(_WIDTH) for name in names if name):
+        text = pattern.sub(lambda m: put(NAME, m.groupdict().get("cue", "")), text)
+    return text, counts
 
 
 def redact_conversation(conversation: Conversation) -> Conversation:

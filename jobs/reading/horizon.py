@@ -47,16 +47,23 @@ _MONTH = r"(?P<month>1[0-2]|[1-9]|十[一二]?|[一二三四五六七八九])月
 _DAY = (
     r"(?:份|底|初)?(?P<day>3[01]|[12][0-9]|[1-9]|三十一?|[一二]?十[一二三四五六七八九]?|[一二三四五六七八九])?[号日]?"
 )
+_SEASONS = r"年?[初底]|开春|春天|上半年|夏天|秋天|年中|下半年|五一|国庆|春节"
+# 28年要用 and 28年底 name the year 2028; 28年后, 还有28年 and 30年不动 are durations, and so is every year in Chinese.
+_TOLD_YEAR = (
+    rf"(?<![0-9.第了过满干有等再存放投])(?:20[2-4][0-9]|[23][0-9])年(?={_SEASONS}"
+    r"|(?:就|才|我|孩子|儿子|女儿|可能|大概)?(?:要|得(?!了)|需要|用(?!不)|出国|留学|上大学|高考|开学|毕业|结婚|买房|交房|之?前[要得用交付]))"
+)
+_TOLD = re.compile(_TOLD_YEAR)
 _DATE = re.compile(
     rf"(?P<year>今年|明年|后年|大后年|20[2-4][0-9]年|[23][0-9]年)?\s?(?:{_MONTH}{_DAY})"
-    r"|(?P<yearonly>明年|后年|大后年)(?:(?P<season>年初|开春|春天|上半年|夏天|秋天|年中|下半年|年底|五一|国庆|春节)?)"
+    rf"|(?P<yearonly>明年|后年|大后年|{_TOLD_YEAR})(?P<season>{_SEASONS})?"
     r"|(?P<rel>年底|月底|下个?月(?:底|初|中)?|过完年|开春|春节|过年)"
 )
 _DEADLINE_AFTER = re.compile(
     r"^[^，。,;；!！?？]{0,8}?(?:前|之前|要|用|交|付|走|开学|出国|留学|上学|读|去|入学|开盘|交房|装修|给|得|买房|结)"
 )
-_SEASON_MONTH = {"年初": 1, "开春": 3, "春天": 4, "上半年": 4, "春节": 2, "五一": 5, "年中": 6, "夏天": 7}
-_SEASON_MONTH |= {"秋天": 9, "下半年": 9, "国庆": 10, "年底": 12}
+_SEASON_MONTH = {"年初": 1, "初": 1, "开春": 3, "春天": 4, "上半年": 4, "春节": 2, "五一": 5, "年中": 6, "夏天": 7}
+_SEASON_MONTH |= {"秋天": 9, "下半年": 9, "国庆": 10, "年底": 12, "底": 12}
 _YEARS = {"今年": 0, "明年": 1, "后年": 2, "大后年": 3}
 
 
@@ -102,6 +109,8 @@ def _durations(text: str) -> list[Horizon]:
             continue
         before, after = text[max(0, match.start() - 10) : match.start()], text[match.end() : match.end() + 10]
         ahead = bool(_WHEN_BEFORE.search(before)) + bool(_WHEN_AFTER.match(after))
+        if _TOLD.match(text, match.start()):
+            continue
         if _PAST_AFTER.match(after) or _NEVER.match(after) or _RATE_AFTER.match(after):
             continue
         if _PAST_BEFORE.search(before) and not ahead:
@@ -124,23 +133,22 @@ def _end_of_month(year: int, month: int) -> date:
     return date(year, month, monthrange(year, month)[1])
 
 
+def _year(word: str, on: date) -> int:
+    return on.year + _YEARS[word] if word in _YEARS else 2000 + int(word[-3:-1])
+
+
 def _target(match: re.Match[str], on: date) -> date | None:
     if match["rel"]:
         return _relative(match["rel"], on)
     if match["yearonly"]:
-        year = on.year + _YEARS[match["yearonly"]]
+        year = _year(match["yearonly"], on)
         if match["season"]:
             return date(year, _SEASON_MONTH[match["season"]], 15)
         return date(year, on.month, min(on.day, 28))
     month = int(parse_number(match["month"]) or 0)
     day = int(parse_number(match["day"]) or 0) if match["day"] else 15
     word = match["year"]
-    if word is None:
-        year = on.year if (month, day) >= (on.month, on.day) else on.year + 1
-    elif word in _YEARS:
-        year = on.year + _YEARS[word]
-    else:
-        year = int(word[:-1]) if len(word) == 5 else 2000 + int(word[:-1])
+    year = _year(word, on) if word else on.year + ((month, day) < (on.month, on.day))
     return date(year, month, min(day, monthrange(year, month)[1]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from jobs.reading.numerals import ARABIC, CHINESE, NUMBER, parse_number
+from jobs.reading.numerals import ARABIC, CHINESE, DIGITS, NUMBER, parse_number
 
 DEFAULT_CURRENCY = "CNY"
 
@@ -29,12 +29,22 @@ def _any(words: list[str]) -> str:
 
 
 _APPROX = "(?:多|来|余|把)?"
+# 美元20万: words that stand before a sum too; the short ones (块, 元, 刀, 欧) belong to what is before them.
+_MARKS = [word for word in _ISO if not re.fullmatch("块钱|[一-鿿]", word)]
+_DIGIT = f"[{DIGITS}几1-9]"
+_MIXED = "(?:[1-9][千百十]){1,3}[1-9]?(?=[万亿])"  # 1千2百(万)
+# What follows a scale and is smaller: 三万[五千], 3万[5千8], 两万[零五百], 一亿[两千万].
+_BELOW = (
+    rf"(?:(?<=[万w])[零〇]?{_DIGIT}{{1,2}}千(?:[零〇]?{_DIGIT}百)?|(?<=[万w千k])[零〇]?{_DIGIT}百)"
+    rf"(?:[零〇]?{_DIGIT}?十)?[零〇]?{_DIGIT}?(?![0-9十百千万亿])"
+    rf"|(?<=亿)[零〇]?(?:{NUMBER})(?:千万|百万|万)"
+)
 _SUM = re.compile(
-    rf"(?<![0-9A-Za-z.])(?<![0-9][,，])(?P<mark>(?:hk\$|us\$|[$€£¥￥]|usd|eur|rmb|人民币|美元|美金)\s?)?"
+    rf"(?<![0-9A-Za-z.])(?<![0-9][,，])(?P<mark>(?:{_any(_MARKS)})\s?)?"
     rf"(?:(?P<low>{NUMBER})\s?(?P<lowscale>[万千wk亿])?\s?(?:-|–|—|~|～|到|至)\s?)?"
-    rf"(?P<number>{NUMBER}){_APPROX}"
+    rf"(?P<number>{_MIXED}|{NUMBER}){_APPROX}"
     rf"(?:\s?(?:个\s?)?(?P<scale>千万|百万|million|亿|万|w(?![a-z])|千|k(?![a-z])|m(?![a-z]))"
-    rf"(?P<tail>[一二三四五六七八九](?![十百千万亿])|[1-9](?![0-9.]))?{_APPROX})?"
+    rf"(?:(?P<below>{_BELOW})|(?P<tail>[一二三四五六七八九](?![十百千万亿])|[1-9](?![0-9.十百千万亿])))?{_APPROX})?"
     rf"(?:\s?(?P<currency>{_any([w for w in _ISO if not w.endswith('$') and w not in '€£¥￥'])}))?",
     re.IGNORECASE,
 )
@@ -94,8 +104,24 @@ def saves_periodically(definition: str) -> bool:
     return _PERIODIC_SAVING.search(definition) is not None
 
 
+_TO_CHINESE = str.maketrans("123456789", "一二三四五六七八九")
+
+
+def _mixed(text: str) -> float | None:
+    """The value of a numeral where 1千2百 stands for 一千二百."""
+    return parse_number(text if re.fullmatch(ARABIC, text) else text.translate(_TO_CHINESE))
+
+
+def _below(text: str) -> float | None:
+    """The value of what follows a scale: `五千`, `零五百`, `5千8`, `两千万`."""
+    text = text.lstrip("零〇")
+    scale = next((word for word in ("千万", "百万", "万") if text.endswith(word)), "")
+    number = _mixed(text.removesuffix(scale))
+    return number * _SCALES.get(scale, 1.0) if number is not None else None
+
+
 def _value(match: re.Match[str]) -> float | None:
-    number = parse_number(match["number"])
+    number = _mixed(match["number"])
     if number is None:
         return None
     scale = _SCALES[match["scale"].lower()] if match["scale"] else 1.0
@@ -103,6 +129,8 @@ def _value(match: re.Match[str]) -> float | None:
     if match["tail"] and scale >= 1e3:
         digit = parse_number(match["tail"])
         value += (digit or 0.0) * scale / 10  # 一万二, 1万2
+    if match["below"]:
+        value += _below(match["below"]) or 0.0
     if match["low"]:
         low = parse_number(match["low"])
         if low is None:

@@ -34,7 +34,7 @@ def _vague(text: str) -> str:
 
 
 def parse_number(text: str) -> float | None:
-    """The value of a numeral; two neighbours in a row (`三四十`) are a range and give its middle.
+    """The value of a numeral; two neighbours in a row (`三四十`) and `三五` are a range and give its middle.
 
     Returns:
         The number, or None where the characters make none (a spelled-out id, a year).
@@ -43,6 +43,8 @@ def parse_number(text: str) -> float | None:
     if re.fullmatch(ARABIC, text):
         return float(text.replace(",", "").replace("，", ""))
     text = _vague(text.replace("俩", "两").replace("〇", "零"))
+    if text[:2] == "三五" and text[2:] in ("", *_UNITS):
+        return 4 * (_plain("一" + text[2:]) or 1)
     match = _NEIGHBOURS.fullmatch(text)
     if match and _VALUE[match[3]] == _VALUE[match[2]] + 1:
         low, high = (_plain(match[1] + digit + match[4]) for digit in (match[2], match[3]))
