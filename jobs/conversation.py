@@ -106,8 +106,8 @@ def parse_conversation(record: Any, where: str) -> Conversation:
     )
 
 
-def iter_conversations(path: Path) -> Iterator[Conversation]:
-    """Read conversations from a JSON Lines file (UTF-8, one object a line, blank lines ignored).
+def iter_records(path: Path) -> Iterator[tuple[dict[str, Any], Conversation]]:
+    """Read a JSON Lines file (UTF-8, one object a line, blank lines ignored): each object, and the conversation in it.
 
     Raises:
         InputError: the file is missing, empty, or a line cannot be used; the message names the line.
@@ -120,9 +120,18 @@ def iter_conversations(path: Path) -> Iterator[Conversation]:
         first = seen.setdefault(conversation.conversation_id, where)
         if first != where:
             raise InputError(f"{where}: conversation_id repeated, first seen on line {first.rpartition(':')[2]}")
-        yield conversation
+        yield record, conversation
     if not seen:
         raise InputError(f"{path}: holds no conversation")
+
+
+def iter_conversations(path: Path) -> Iterator[Conversation]:
+    """The conversations of `iter_records`.
+
+    Raises:
+        InputError: see `iter_records`.
+    """
+    return (conversation for _, conversation in iter_records(path))
 
 
 def read_conversations(path: Path) -> list[Conversation]:

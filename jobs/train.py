@@ -1,6 +1,6 @@
 """Stage train: the student learns from gold and from what a trusted LLM said on earlier nights.
 
-The same gold, answers, taxonomy and settings train nothing anew.
+The same gold, answers, taxonomy and settings train nothing anew, unless the student's files are damaged.
 
 Calibration gold is learned from too: probabilities, thresholds and the comparison with the LLM use predictions that
 leave the conversation out. On the sample chats that is worth three points of F1 over keeping it apart.
@@ -18,7 +18,7 @@ from jobs.labelling.lessons import llm_lessons
 from jobs.settings import Settings
 from jobs.storage import Tables
 from jobs.student.model import Student
-from jobs.student.store import MANIFEST
+from jobs.student.store import is_whole
 from jobs.student.training import training_key
 from jobs.students import assign_student, embedder_of, student_folder
 from jobs.taxonomies.store import approved_taxonomy
@@ -60,7 +60,7 @@ def train(tables: Tables, settings: Settings, ds: str, say: Callable[[str], None
         lessons=lessons,
     )[:16]
     folder = student_folder(settings, key)
-    trained = not (folder / MANIFEST).is_file()
+    trained = not is_whole(folder)
     if trained:
         student = Student.fit(
             fit + calibration,

@@ -82,6 +82,7 @@ def test_results_say_what_they_were_measured_on(settings: Settings) -> None:
         ('{"tags": [{"tag": "a", "turns": [0]}, {"tag": "b"}]}', [True, True]),
         ('{"tags": "a"}', [False, False]),
         ('{"tags": [["a"], 3, {"tags": "a"}]}', [False, False]),
+        ('{"tags": [{"tag": ["a"]}, {"tag": {"id": "a"}}, "b"]}', [False, True]),
         ('{"tags": ["a"', [False, False]),
         ("the tags are a and b", [False, False]),
     ],

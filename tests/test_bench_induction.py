@@ -51,6 +51,14 @@ def test_the_same_rule_draws_the_same_set_and_sizes_are_kept(tmp_path: Path) -> 
     assert len(drawn(rule.model_copy(update={"sizes": None, "turns": 50}), tmp_path, records)) == 50
 
 
+def test_whatever_can_be_read_can_be_drawn(tmp_path: Path) -> None:
+    texts = ["one\u2028line", "half of \ud83d", "bye"]
+    lines = [json.dumps(said(str(i), t, "a"), ensure_ascii=i == 1) + "\n\n" for i, t in enumerate(texts)]
+    (tmp_path / "f.jsonl").write_text("".join(lines), "utf-8-sig")
+    path = draw_set("x", InductionSet(file="f.jsonl", gold="turns"), tmp_path, tmp_path / "out")
+    assert sorted(c.customer_text for c in read_conversations(path)) == sorted(texts)
+
+
 @pytest.mark.parametrize(
     ("gold", "record", "tag"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from jobs.cost_curve import LOWS
 from jobs.errors import InputError, ServerError
 from jobs.evaluation import evaluate as module
 from jobs.evaluation.evaluate import evaluate, job_of
-from jobs.evaluation.llm import LearnedCascade, hold_out, label_cascade, taxonomy_from_labels
+from jobs.evaluation.llm import LearnedCascade, hold_out, label_cascade, learn_cascade, taxonomy_from_labels
+from jobs.evaluation.table import scores_table
 from jobs.settings import LlmSettings, Settings, StudentSettings
 from jobs.student.embed import Embedder
 from jobs.student.model import Student
-from tests.fake_llm import MODEL, FakeLlm, Reply, reply_json, reply_status
+from tests.fake_llm import MODEL, FakeLlm, Reply, reply_json, reply_status, reply_whitespace
 
 Line = dict[str, Any]
 TEXTS = {
@@ -206,6 +208,27 @@ def test_llm_alone(files: Files, lexical: Settings, tmp_path: Path) -> None:
     assert "i need a loan" in str(fake.requests[0]["messages"][0])
 
 
+def test_the_trial_shows_the_llm_no_text_that_it_is_tried_on(files: Files, lexical: Settings, tmp_path: Path) -> None:
+    """Every tag is defined, one that only held-out conversations carry by its name; TEST may see all of TRAIN."""
+    held = [
+        line(f"h{i}", f"case h{i}h", ["fee" if i % 5 else "only_held"]) | {"split": "calibration"} for i in range(9)
+    ]
+    rest = [line(f"r{i}", f"another case r{i}r", ["fee" if i % 2 else "card"]) for i in range(20)]
+    test = files("test", [line("t", "what", None)])
+    with FakeLlm(say_card) as fake:
+        on = with_llm(lexical, fake.base_url)
+        job = job_of(files("train", held + rest), test, None, on, lambda *_: None)
+        learned = learn_cascade(job)
+        trial = [str(body["messages"][0]["content"]) for body in fake.requests]
+        everything = np.ones(3, np.bool_)
+        label_cascade(job, replace(learned, bands=Bands.plain(3, -1.0, 2.0), llm_decides=everything))
+        later = str(fake.requests[-1]["messages"][0]["content"])
+    assert len(trial) == 9 and job.tags == ("card", "fee", "only_held")
+    assert all("only_held" in shown and "case r0r" in shown for shown in trial)
+    assert not any(f"h{i}h" in shown for shown in trial for i in range(9))
+    assert "case h0h" in later
+
+
 def test_llm_down_or_useless_is_said(files: Files, lexical: Settings, tmp_path: Path) -> None:
     train, test = files("train", train_lines()), files("test", TEST)
     nowhere = with_llm(lexical, "http://127.0.0.1:9/v1")
@@ -309,17 +332,73 @@ def test_of_a_conversation_that_is_asked_about_the_llm_decides_all_its_tags(
     assert [tag for tag, yes in zip(job.tags, result.decisions[0], strict=True) if yes] == expected
 
 
+def test_where_no_answer_counts_the_student_decides(files: Files, lexical: Settings) -> None:
+    """A trial that was paid for is not thrown away; a server that gives out is an error all the same."""
+    train, test = files("train", train_lines()), files("test", TEST)
+    bands, all_tags = Bands.plain(3, -1.0, 2.0), np.ones(3, np.bool_)
+    for reply in (reply_whitespace(), reply_status(400), reply_status(500)):
+        with FakeLlm(reply) as fake:
+            job = job_of(train, test, None, with_llm(lexical, fake.base_url), lambda *_: None)
+            student = Student.fit(job.train, job.tags, taxonomy=None, settings=job.settings.student)
+            learned = LearnedCascade(student, bands, all_tags, all_tags, (), (), 0)
+            if reply.status == 500:
+                with pytest.raises(ServerError, match="server_error"):
+                    label_cascade(job, learned)
+                continue
+            result = label_cascade(job, learned)
+        alone = student.predict(job.test)
+        assert (result.asked, result.unanswered) == (3, 3)
+        assert (result.decisions == alone.decisions).all() and (result.probabilities == alone.probabilities).all()
+
+
+def test_a_later_block_of_a_trial_without_a_usable_answer_counts_for_what_it_is(
+    files: Files, lexical: Settings, tmp_path: Path
+) -> None:
+    def tired(body: dict[str, Any]) -> Reply:
+        return reply_whitespace() if len(fake.requests) > 16 else say_card(body)
+
+    train = [entry | {"split": "calibration" if number % 2 else "train"} for number, entry in enumerate(train_lines())]
+    with FakeLlm(tired) as fake:
+        result = evaluate(
+            files("train", train),
+            files("test", TEST),
+            taxonomy=None,
+            labeller="cascade",
+            out=tmp_path / "o",
+            settings=with_llm(lexical, fake.base_url),
+        )
+        assert len(fake.requests) > 16
+    assert {entry["compared"] for entry in result["llm_trust"]} == {16}
+    assert result["llm_unanswered"] == result["llm_conversations"] == 1
+    assert "about 1: the student decided" in str(scores_table(result).title)
+
+
 def test_hold_out_keeps_to_splits() -> None:
-    def one(name: str, split: str | None) -> Conversation:
-        return Conversation(name, (Turn("customer", "x"),), ("a",), split=split)
+    def one(name: str, split: str | None, text: str = "") -> Conversation:
+        return Conversation(name, (Turn("customer", text or name),), ("a",), split=split)
 
     rest, held = hold_out([one("1", "train"), one("2", "calibration"), one("3", "train")], seed=1)
     assert [c.conversation_id for c in rest] == ["1", "3"]
     assert [c.conversation_id for c in held] == ["2"]
     rest, held = hold_out([one(str(i), None) for i in range(40)], seed=1)
     assert (len(rest), len(held)) == (30, 10)
+    order = np.random.default_rng(1).permutation(40)[:10].tolist()
+    assert [c.conversation_id for c in held] == [str(i) for i in sorted(order)]
     with pytest.raises(InputError, match="too few"):
         hold_out([one("1", None)], seed=1)
+
+
+def test_no_text_is_held_out_and_learned_from() -> None:
+    def one(number: int, text: int, split: str | None = None) -> Conversation:
+        return Conversation(f"{number}", (Turn("customer", f"say {text}"),), ("a",), split=split)
+
+    for seed in range(5):
+        rest, held = hold_out([one(i, i % 30) for i in range(40)], seed)
+        assert (len(rest), len(held)) == (30, 10)
+        assert not {c.content_hash for c in rest} & {c.content_hash for c in held}
+    rest, held = hold_out([one(1, 1), one(2, 2), one(3, 1, "calibration")], seed=1)
+    assert [c.conversation_id for c in rest] == ["2"]
+    assert [c.conversation_id for c in held] == ["3"]
 
 
 def test_makeshift_taxonomy_shows_short_examples() -> None:

@@ -314,6 +314,11 @@ def test_the_student_learns_what_a_trusted_llm_said_on_earlier_nights(tables: Ta
     taught = train(tables, there, THIRD, say=lambda text: None)
     again = train(tables, there, THIRD, say=lambda text: None)
     replay = train(tables, there, SECOND, say=lambda text: None)
+    arrays = taught.path / "arrays.npz"
+    arrays.write_bytes(arrays.read_bytes()[:-100])
+    mended = train(tables, there, THIRD, say=lambda text: None)
+    assert (mended.trained, mended.key) == (True, taught.key)
+    assert Student.load(mended.path).tags == tuple(WORDS)
     assert (taught.lessons, taught.trained) == (5, True)  # the night's five; gold was asked about too and is none
     assert (again.lessons, again.trained, again.key) == (5, False, taught.key)
     assert (replay.lessons, replay.trained) == (0, False)  # its own answers come after its training

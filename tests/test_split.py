@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from jobs.conversation import read_conversations
 from jobs.errors import InputError
+from jobs.evaluation.draw import draw_together
 from jobs.evaluation.split import SplitCounts, split_file
 
 
@@ -74,3 +77,50 @@ def test_a_limit_draws_from_test_alone(labelled: Path, tmp_path: Path) -> None:
     assert set(drawn) < set("02468") and drawn == sorted(drawn)
     split_file(labelled, tmp_path, train=["fold[13579]"], test=["fold[02468]"], limit=3, seed=1)
     assert ids(tmp_path / "test.jsonl") == drawn
+
+
+def test_without_equal_texts_a_share_is_the_start_of_a_permutation(labelled: Path, tmp_path: Path) -> None:
+    """Figures in docs/measurements.md rest on these very draws."""
+    split_file(labelled, tmp_path, share=0.7, seed=3)
+    assert ids(tmp_path / "train.jsonl") == [str(i) for i in sorted(np.random.default_rng(3).permutation(10)[:7])]
+
+
+def test_equal_texts_stay_on_one_side_and_the_share_is_kept(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(60)] + [f"text {i % 12}" for i in range(40)]
+    source = tmp_path / "all.jsonl"
+    rows = [{"conversation_id": str(i), "turns": [{"speaker": "customer", "text": t}]} for i, t in enumerate(texts)]
+    source.write_text("".join(json.dumps(row | {"labels": ["a"]}) + "\n" for row in rows), "utf-8")
+    written = []
+    for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
+        assert split_file(source, tmp_path / folder, share=0.8, seed=seed) == SplitCounts(80, 20)
+        train, test = (read_conversations(tmp_path / folder / name) for name in ("train.jsonl", "test.jsonl"))
+        assert not {c.content_hash for c in train} & {c.content_hash for c in test}
+        written.append([c.conversation_id for c in test])
+    assert written[0] == written[1] != written[2]
+    for line in rows:
+        line["turns"] = [{"speaker": "customer", "text": "all the same"}]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    with pytest.raises(InputError, match="nothing is left for train; too few different"):
+        split_file(source, tmp_path / "d", share=0.8)
+
+
+def test_copies_are_drawn_no_oftener_than_others() -> None:
+    contents = [str(i) for i in range(20)] + [str(i % 4) for i in range(8)]
+    drawn = [draw_together(contents, 14, seed) for seed in range(400)]
+    assert np.mean([0 in places for places in drawn]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_what_nobody_has_labelled_stays_so_and_odd_characters_are_kept(tmp_path: Path) -> None:
+    said = ["hello\u2028world", "half of \ud83d", "bye", "hello"]
+    rows: list[dict[str, Any]] = [
+        {"conversation_id": str(i), "turns": [{"speaker": "customer", "text": text}], "split": "ab"[i % 2]}
+        for i, text in enumerate(said)
+    ]
+    rows[0]["labels"], rows[1]["labels"], rows[2]["labels"] = ["x", "oos"], ["oos"], None
+    source = tmp_path / "all.jsonl"
+    lines = [json.dumps(row, ensure_ascii=number == 1) + "\n\n" for number, row in enumerate(rows)]
+    source.write_text("".join(lines), "utf-8-sig")
+    split_file(source, tmp_path, train=["a"], test=["b"], no_tag=["oos"])
+    train, test = (read_conversations(tmp_path / name) for name in ("train.jsonl", "test.jsonl"))
+    assert [(c.customer_text, c.labels) for c in train] == [(said[0], ("x",)), (said[2], None)]
+    assert [(c.customer_text, c.labels) for c in test] == [(said[1], ()), (said[3], None)]

@@ -13,6 +13,7 @@ from jobs.settings import StudentSettings
 from jobs.student.embed import Embedder
 from jobs.student.lessons import Lesson
 from jobs.student.model import Student
+from jobs.student.store import is_whole
 from jobs.taxonomy import Tag, Taxonomy
 
 LEXICAL = StudentSettings(embeddings=False)
@@ -121,12 +122,17 @@ def test_left_out_predictions_have_not_seen_their_own_gold(tmp_path: Path) -> No
 
 def test_changed_or_missing_model_is_refused(tmp_path: Path) -> None:
     fit(chats()).save(tmp_path)
+    assert is_whole(tmp_path)
     document = tmp_path / "student.json"
     document.write_text(document.read_text("utf-8").replace("maturity", "maturitz"), "utf-8")
     with pytest.raises(InputError, match="changed since it was written"):
         Student.load(tmp_path)
+    assert not is_whole(tmp_path)
     with pytest.raises(InputError, match="no usable student"):
         Student.load(tmp_path / "nowhere")
+    assert not is_whole(tmp_path / "nowhere")
+    (tmp_path / "manifest.json").write_text("[]", "utf-8")
+    assert not is_whole(tmp_path)
 
 
 def test_rare_tags_are_named_and_never_predicted() -> None:

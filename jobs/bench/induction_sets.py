@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from jobs.conversation import CUSTOMER, read_conversations
+from jobs.conversation import CUSTOMER, iter_records
 from jobs.errors import InputError
 from jobs.settings import PROJECT
 
@@ -87,9 +87,7 @@ _GOLD: dict[str, Callable[[_Turn, int], list[str]]] = {
 
 def _labelled(path: Path, gold: Callable[[_Turn, int], list[str]]) -> Iterator[tuple[str, str, str]]:
     """(id, text, tag) of every customer turn that has a gold tag."""
-    read_conversations(path)  # names the line of whatever is wrong
-    for line in path.read_text("utf-8").splitlines():
-        record = json.loads(line)
+    for record, _ in iter_records(path):
         for number, turn in enumerate(record["turns"]):
             for tag in gold(record, number) if turn["speaker"] == CUSTOMER else []:
                 yield f"{record['conversation_id']}/{number}", turn["text"], tag
@@ -143,7 +141,8 @@ def draw_set(name: str, rule: InductionSet, data: Path, out: Path) -> Path:
     rows = [(identifier, text, tag) for tag in sorted(drawn) for identifier, text in drawn[tag]]
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{name}.jsonl"
-    with path.open("w", encoding="utf-8") as lines:
+    # What UTF-8 cannot hold, half of an emoji, is written as the escape that JSON has for it.
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as lines:
         for row in np.random.default_rng(rule.seed).permutation(len(rows)).tolist():
             identifier, text, tag = rows[row]
             turns = [{"speaker": CUSTOMER, "text": text}]

@@ -53,8 +53,8 @@ def tags_in_text(text: str, tags: Sequence[str]) -> list[bool]:
         read = {}
     listed = read.get("tags")
     entries = listed if isinstance(listed, list) else []
-    named = {entry.get("tag") if isinstance(entry, dict) else entry for entry in entries if not isinstance(entry, list)}
-    return [tag in named for tag in tags]
+    said = [entry.get("tag") if isinstance(entry, dict) else entry for entry in entries]
+    return [tag in said for tag in tags]
 
 
 async def _naive(profile: ServingProfile, job: Job, prompt: LabelPrompt) -> Bools:

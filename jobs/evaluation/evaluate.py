@@ -83,6 +83,7 @@ def _label(labeller: Labeller, job: Job) -> _Outcome:
     both = cascade(job)
     notes = {
         "llm_conversations": both.asked,
+        "llm_unanswered": both.unanswered,
         "llm_trust": [asdict(entry) for entry in both.trust],
         "promises": [asdict(entry) for entry in both.promises],
         "costs": [asdict(point) for point in both.costs],

@@ -14,9 +14,11 @@ from jobs.cascade import Bands, TagTrust, combine, give_up, llm_trust, trial_blo
 from jobs.conversation import Conversation
 from jobs.cost_curve import CostPoint, Tried, choose_band, cost_curve
 from jobs.errors import InputError, ServerError
+from jobs.evaluation.draw import draw_together
 from jobs.evaluation.job import Job
 from jobs.guarantee import Evidence, Promise, Target, promises
 from jobs.llm.client import LlmClient
+from jobs.llm.exchange import FailureKind
 from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
 from jobs.llm.profiles import load_profile
 from jobs.llm.server import server_status
@@ -66,12 +68,16 @@ class LearnedCascade:
 
 @dataclass(frozen=True, slots=True)
 class CascadeResult:
-    """What the cascade decided, whom it trusts with each tag, what it promises, and what other bands would cost."""
+    """What the cascade decided, whom it trusts with each tag, what it promises, and what other bands would cost.
+
+    Of `asked` conversations the LLM gave no usable answer about `unanswered`; the student decided these.
+    """
 
     probabilities: Array
     decisions: Bools
     requests: int
     asked: int
+    unanswered: int
     trust: tuple[TagTrust, ...]
     promises: tuple[Promise, ...]
     costs: tuple[CostPoint, ...]
@@ -104,8 +110,10 @@ def llm_alone(job: Job) -> LlmAnswers:
     return _ask(job, job.test, "LLM")
 
 
-def _ask(job: Job, conversations: Sequence[Conversation], what: str) -> LlmAnswers:
+def _ask(job: Job, conversations: Sequence[Conversation], what: str, *, without: bool = False) -> LlmAnswers:
     """Label conversations with the LLM server of the settings' profile.
+
+    `without`: go on without a single usable answer, as long as the server gives answers.
 
     Raises:
         ServerError: the server is not up, or not a single conversation got a usable answer.
@@ -136,24 +144,31 @@ def _ask(job: Job, conversations: Sequence[Conversation], what: str) -> LlmAnswe
         for answer in outcome.answer.tags if outcome.answer else ():
             decisions[row, place[answer.tag]] = True
             probabilities[row, place[answer.tag]] = outcome.confidence.get(answer.tag, UNKNOWN_CONFIDENCE)
-    if not answered.any():
-        failure = next((o.failure for o in outcomes if o.failure), None)
-        why = f"{failure.kind}: {failure.detail}" if failure else "no reason"
+    failures = [outcome.failure for outcome in outcomes if outcome.failure]
+    replied = any(failure.kind in (FailureKind.BAD_ANSWER, FailureKind.REJECTED) for failure in failures)
+    if not answered.any() and not (without and replied):
+        why = f"{failures[0].kind}: {failures[0].detail}" if failures else "no reason"
         raise ServerError(f"the LLM gave no usable answer at all ({why})")
     return LlmAnswers(probabilities, decisions, answered, told, requests)
 
 
 def hold_out(train: Sequence[Conversation], seed: int) -> tuple[list[Conversation], list[Conversation]]:
     """(rest, held out) of the labelled conversations: those whose `split` is `calibration` if there are any, else a
-    seeded quarter, 200 at most."""
+    seeded quarter, 200 at most. The rest holds no text that is held out.
+
+    Raises:
+        InputError: there are too few different ones.
+    """
     labelled = [c for c in train if c.labels is not None]
+    contents = [c.content_hash for c in labelled]
     held = {i for i, c in enumerate(labelled) if c.split == "calibration"}
-    if not held or len(held) == len(labelled):
+    if not held or {contents[i] for i in held} == set(contents):
         size = min(MOST_HELD_OUT, round(len(labelled) * HELD_OUT_SHARE))
-        held = set(np.random.default_rng(seed).permutation(len(labelled))[:size].tolist())
+        held = draw_together(contents, size, seed)
     if not held:
         raise InputError("training data: too few labelled conversations to hold some out for comparing the labellers")
-    return [c for i, c in enumerate(labelled) if i not in held], [labelled[i] for i in sorted(held)]
+    seen = {contents[i] for i in held}
+    return [c for c in labelled if c.content_hash not in seen], [labelled[i] for i in sorted(held)]
 
 
 def _student(job: Job, train: Sequence[Conversation]) -> Student:
@@ -184,8 +199,15 @@ def _target(settings: Settings) -> Target:
     return Target(gate.target_precision, gate.target_recall, gate.confidence)
 
 
-def _trial(job: Job, held: Sequence[Conversation], student: Bools) -> tuple[LlmAnswers, str | None]:
-    """The LLM's answers about held-out conversations, block by block, until it has shown what it is worth."""
+def _trial(
+    job: Job, rest: Sequence[Conversation], held: Sequence[Conversation], student: Bools
+) -> tuple[LlmAnswers, str | None]:
+    """The LLM's answers about held-out conversations, block by block, until it has shown what it is worth.
+
+    Where there is no taxonomy, it is shown texts of the rest alone: others would hold the answers. An LLM that has not
+    given a single usable answer in the first block is an error, later ones count for what they are.
+    """
+    job = replace(job, train=rest)
     gold = gold_matrix(held, job.tags)
     nobody = np.zeros(len(held), np.bool_)
     found = LlmAnswers(np.zeros(gold.shape), np.zeros(gold.shape, np.bool_), nobody, nobody.copy(), 0)
@@ -193,7 +215,8 @@ def _trial(job: Job, held: Sequence[Conversation], student: Bools) -> tuple[LlmA
     order = np.random.default_rng(job.settings.student.seed).permutation(len(held))
     for block in trial_blocks(len(held)):
         rows = order[block.start : block.stop]
-        said = _ask(job, [held[i] for i in rows.tolist()], "LLM on held-out training data")
+        chats = [held[i] for i in rows.tolist()]
+        said = _ask(job, chats, "LLM on held-out training data", without=bool(found.answered.any()))
         found.probabilities[rows], found.decisions[rows] = said.probabilities, said.decisions
         found.answered[rows], found.told[rows] = said.answered, said.told
         found = replace(found, requests=found.requests + said.requests)
@@ -211,7 +234,7 @@ def learn_cascade(job: Job) -> LearnedCascade:
     settings = job.settings
     rest, held = hold_out(job.train, settings.student.seed)
     half = _student(job, rest).predict(held)
-    llm, given_up = _trial(job, held, half.decisions)
+    llm, given_up = _trial(job, rest, held, half.decisions)
     gold = gold_matrix(held, job.tags)
     trust = llm_trust(job.tags, gold, half.decisions, llm.decisions, llm.answered, given_up=given_up)
     earned = np.array([entry.llm_decides for entry in trust], np.bool_)
@@ -240,13 +263,16 @@ def label_cascade(job: Job, learned: LearnedCascade) -> CascadeResult:
     """Label TEST: the student where it is sure, the LLM elsewhere for the tags it decides.
 
     Where TRAIN proves a promise, the tag has the thresholds that were proven.
+
+    Raises:
+        ServerError: the LLM is needed and its server is not up, or gives out before it has answered anything.
     """
     test = job.test
     student = learned.student.predict(test, job.progress)
     sure = learned.bands.decided(student.probabilities, student.decisions)
     asked = learned.bands.unsure(student.probabilities) & learned.llm_decides
     rows = np.flatnonzero(asked.any(axis=1))
-    answers = _ask(job, [test[i] for i in rows.tolist()], "LLM")
+    answers = _ask(job, [test[i] for i in rows.tolist()], "LLM", without=True)
     shape = student.decisions.shape
     answered, said, confidence = np.zeros(len(test), np.bool_), np.zeros(shape, np.bool_), np.zeros(shape)
     answered[rows], said[rows], confidence[rows] = answers.answered, answers.decisions, answers.probabilities
@@ -256,7 +282,9 @@ def label_cascade(job: Job, learned: LearnedCascade) -> CascadeResult:
     decisions = combine(sure, said, answered, asked, learned.llm_decides)
     probabilities = np.where(asked & answered[:, np.newaxis], confidence, student.probabilities)
     requests = learned.requests + answers.requests
-    return CascadeResult(probabilities, decisions, requests, len(rows), learned.trust, learned.promises, learned.costs)
+    silent = int((~answers.answered).sum())
+    known = learned.trust, learned.promises, learned.costs
+    return CascadeResult(probabilities, decisions, requests, len(rows), silent, *known)
 
 
 def cascade(job: Job) -> CascadeResult:

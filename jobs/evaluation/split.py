@@ -9,10 +9,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from jobs.conversation import read_conversations
+from jobs.conversation import iter_records
 from jobs.errors import InputError
+from jobs.evaluation.draw import draw_together
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +33,14 @@ def split_file(
     no_tag: Sequence[str] = (),
     limit: int | None = None,
 ) -> SplitCounts:
-    """Write `out`/train.jsonl and `out`/test.jsonl, in the order of the input.
+    """Write `out`/train.jsonl and `out`/test.jsonl, in the order of the input; unlabelled lines stay unlabelled.
 
     Args:
         source: labelled conversations, one a line.
         out: folder, made where missing.
         train: patterns (`fold[13579]`) of the field `split` for TRAIN; with `test` for TEST.
         test: see `train`; lines of neither are left out.
-        share: instead of patterns, the share of lines drawn for TRAIN with `seed`.
+        share: instead of patterns, the share of lines drawn for TRAIN with `seed`; equal ones stay together.
         seed: of the draws.
         no_tag: labels that stand for "no tag", such as an out-of-scope class: taken off.
         limit: so many lines of TEST are drawn with `seed`, for labellers that are slow.
@@ -49,35 +48,32 @@ def split_file(
     Raises:
         InputError: a bad line, patterns that overlap or match nothing, patterns and share both or neither.
     """
-    read_conversations(source)
-    rows: list[dict[str, Any]] = [json.loads(line) for line in source.read_text("utf-8").splitlines() if line.strip()]
+    records = list(iter_records(source))
+    rows = [row for row, _ in records]
     if (share is None) == (not (train and test)):
         raise InputError("split: give either --train and --test patterns, or --share")
     for row in rows:
-        row["labels"] = [label for label in row.get("labels") or [] if label not in no_tag]
+        if row.get("labels") is not None:  # without them nobody has looked, which is not "no tag"
+            row["labels"] = [label for label in row["labels"] if label not in no_tag]
     if share is not None:
-        chosen = _draw([row["conversation_id"] for row in rows], share, seed)
+        if not 0 < share < 1:
+            raise InputError(f"split: --share is {share}; it must lie between 0 and 1")
+        chosen = draw_together([chat.content_hash for _, chat in records], round(len(rows) * share), seed)
         parts = (
-            [row for row in rows if row["conversation_id"] in chosen],
-            [row for row in rows if row["conversation_id"] not in chosen],
+            [row for place, row in enumerate(rows) if place in chosen],
+            [row for place, row in enumerate(rows) if place not in chosen],
         )
     else:
         parts = _by_patterns(rows, train, test)
     if limit is not None and limit < len(parts[1]):
-        drawn = _draw([row["conversation_id"] for row in parts[1]], limit / len(parts[1]), seed)
-        parts = (parts[0], [row for row in parts[1] if row["conversation_id"] in drawn])
+        drawn = draw_together([str(row["conversation_id"]) for row in parts[1]], limit, seed)
+        parts = (parts[0], [row for place, row in enumerate(parts[1]) if place in drawn])
     for name, part in zip(("train", "test"), parts, strict=True):
         if not part:
-            raise InputError(f"split: nothing is left for {name}; the field `split` holds {_values(rows)}")
+            why = f"the field `split` holds {_values(rows)}" if share is None else "too few different conversations"
+            raise InputError(f"split: nothing is left for {name}; {why}")
         _write(out / f"{name}.jsonl", part)
     return SplitCounts(len(parts[0]), len(parts[1]))
-
-
-def _draw(ids: Sequence[str], share: float, seed: int) -> set[str]:
-    if not 0 < share < 1:
-        raise InputError(f"split: --share is {share}; it must lie between 0 and 1")
-    order = np.random.default_rng(seed).permutation(len(ids))
-    return {ids[i] for i in order[: round(len(ids) * share)].tolist()}
 
 
 def _by_patterns(
@@ -99,4 +95,5 @@ def _values(rows: Sequence[dict[str, Any]]) -> str:
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    # What UTF-8 cannot hold, half of an emoji, is written as the escape that JSON has for it.
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8", "backslashreplace")

@@ -11,7 +11,11 @@ _WORST = 12
 
 def scores_table(result: dict[str, Any]) -> Table:
     """Micro, macro and the worst tags of `scores.json`; only counts where the test file had no labels."""
-    table = Table(title=f"{result['conversations']} conversations, {result['seconds']:.1f} s")
+    title = f"{result['conversations']} conversations, {result['seconds']:.1f} s"
+    if silent := result.get("llm_unanswered"):
+        fate = "the student decided" if result["labeller"] == "cascade" else "without a tag"
+        title += f"; no usable answer of the LLM about {silent}: {fate}"
+    table = Table(title=title)
     for name in ("", "precision", "recall", "F1", "support", "at least (P, R)"):
         table.add_column(name, justify="left" if not name else "right")
     for name in ("micro", "macro"):

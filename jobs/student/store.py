@@ -29,6 +29,15 @@ def write(folder: Path, document: dict[str, Any], arrays: dict[str, npt.NDArray[
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether the folder holds a model, both parts as they were written."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return all(manifest[name] == _sha256(folder / name) for name in (DOCUMENT, ARRAYS))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def tags_of(folder: Path) -> tuple[str, ...]:
     """The tags that the model of this folder tells, in its order.
 
