@@ -285,7 +285,7 @@ def test_cascade_lets_a_better_llm_decide_what_the_student_is_unsure_of(
         return [TagTrust(tag, 9, 3, 2, 1, 0.8, tag == "card", "test") for tag in tag_ids]
 
     monkeypatch.setattr("jobs.evaluation.llm.llm_trust", trusting)
-    label = lexical.label.model_copy(update={"unsure_low": 0.0, "unsure_high": 1.0})
+    label = lexical.label.model_copy(update={"unsure_low": -1.0, "unsure_high": 2.0})
     with FakeLlm(say_card) as fake:
         on = with_llm(lexical.model_copy(update={"label": label}), fake.base_url)
         test = [line("u1", "card card fee", None), line("u2", "i need a loan", None)]
@@ -298,8 +298,8 @@ def test_cascade_lets_a_better_llm_decide_what_the_student_is_unsure_of(
             settings=on,
         )
     assert result["llm_conversations"] == 2
-    assert [point["low"] for point in result["costs"]] == list(LOWS)
-    assert [point["low"] for point in result["costs"] if point["chosen"]] == [0.0]  # the settings' band
+    assert [point["low"] for point in result["costs"]] == [-1.0, *LOWS]
+    assert [point["low"] for point in result["costs"] if point["chosen"]] == [-1.0]  # the settings' band
     assert [entry["labels"] for entry in read(tmp_path / "o" / "predictions.jsonl")] == [["card", "fee"], ["loan"]]
 
 
@@ -357,6 +357,7 @@ def test_a_later_block_of_a_trial_without_a_usable_answer_counts_for_what_it_is(
     def tired(body: dict[str, Any]) -> Reply:
         return reply_whitespace() if len(fake.requests) > 16 else say_card(body)
 
+    label = lexical.label.model_copy(update={"unsure_low": -1.0, "unsure_high": 2.0})
     train = [entry | {"split": "calibration" if number % 2 else "train"} for number, entry in enumerate(train_lines())]
     with FakeLlm(tired) as fake:
         result = evaluate(
@@ -365,12 +366,12 @@ def test_a_later_block_of_a_trial_without_a_usable_answer_counts_for_what_it_is(
             taxonomy=None,
             labeller="cascade",
             out=tmp_path / "o",
-            settings=with_llm(lexical, fake.base_url),
+            settings=with_llm(lexical.model_copy(update={"label": label}), fake.base_url),
         )
         assert len(fake.requests) > 16
     assert {entry["compared"] for entry in result["llm_trust"]} == {16}
-    assert result["llm_unanswered"] == result["llm_conversations"] == 1
-    assert "about 1: the student decided" in str(scores_table(result).title)
+    assert result["llm_unanswered"] == result["llm_conversations"] == 3
+    assert "about 3: the student decided" in str(scores_table(result).title)
 
 
 def test_hold_out_keeps_to_splits() -> None:
