@@ -29,7 +29,8 @@ class Work:
 class Forecast:
     """What a night would take; None: cannot be said. Tokens are counted as the model's, seconds are wall clock.
 
-    `gpu_hours` counts the GPUs of all servers, 0 for a profile without GPU; `token_money` is what a provider charges by the token.
+    `gpu_hours` counts the GPUs of all servers, 0 for a profile without GPU; `token_money` is what a provider charges by
+    the token.
     """
 
     requests: int
