@@ -167,7 +167,7 @@ def profile(ds: Ds) -> None:
     from jobs.profile import profile as run
 
     with _tables("profile", ds) as (tables, settings):
-        counts = run(tables, settings, ds)
+        counts = run(tables, settings, ds, _say)
         _say(f"profile {ds}: " + ", ".join(f"{rows} rows in {name}" for name, rows in counts.items()))
 
 

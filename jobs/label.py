@@ -19,6 +19,7 @@ from jobs.cascade import MINIMUM_ANSWERED, Bands
 from jobs.contracts import load_contract
 from jobs.cost_curve import CostPoint, choose_band
 from jobs.errors import GateError
+from jobs.gate_verdicts import give_verdict
 from jobs.guarantee import Target
 from jobs.labelling.backlog import candidates
 from jobs.labelling.conclude import Rules, conclude
@@ -226,6 +227,8 @@ def label(tables: Tables, settings: Settings, ds: str, say: Say = print) -> Labe
             night.ask(night.llm.questions(unsure, todo), todo, "night")
         answers = night.llm.answers(night.llm.questions(with_whole(unsure, night.rules.whole), todo))
         concluded = conclude(todo, views, answers, night.rules).persist(StorageLevel.DISK_ONLY)
+        # Before the labels: those of a run that is killed here must not pass for the ones that were judged.
+        give_verdict(tables, ds, "open")
         tables.write("labels", night.labels(concluded), ds)
         tables.write("label_outcomes", concluded, ds)
         totals = {row["status"]: row for row in concluded.groupBy("status").agg(F.count("*").alias("n")).collect()}

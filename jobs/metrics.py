@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
+from jobs.guarantee import lower_bound
+
 Bools = npt.NDArray[np.bool_]
 
 
@@ -91,6 +93,13 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     return Interval(float(found.low), float(found.high))
 
 
+def exact(successes: int, trials: int, confidence: float = 0.95) -> Interval:
+    """The exact binomial interval (Clopper & Pearson 1934, "The use of confidence or fiducial limits illustrated in the
+    case of the binomial", Biometrika 26). Without trials: [0, 1]."""
+    tail = (1 - confidence) / 2
+    return Interval(lower_bound(successes, trials, tail), 1 - lower_bound(trials - successes, trials, tail))
+
+
 def _check(gold: Bools, predicted: Bools, tags: Sequence[str]) -> None:
     if gold.shape != predicted.shape or gold.ndim != 2 or gold.shape[1] != len(tags):
         raise ValueError(f"gold {gold.shape} and predicted {predicted.shape} must both be (n, {len(tags)})")
@@ -146,10 +155,13 @@ def micro_intervals(
     rounds: int = 2_000,
     seed: int = 17,
 ) -> MicroIntervals:
-    """Percentile bootstrap intervals of the micro figures (Efron & Tibshirani 1993, chapter 13).
+    """Intervals of the micro figures: of each end the wider one of the percentile bootstrap and the exact binomial.
 
-    Whole conversations are drawn, or whole `groups` (one name a conversation, e.g. its customer) where several
-    conversations of one customer are alike; tags of one conversation are never drawn apart.
+    The bootstrap (Efron & Tibshirani 1993, chapter 13) draws whole conversations, or whole `groups` (one name a
+    conversation, e.g. its customer) where several conversations of one customer are alike; tags of one conversation are
+    never drawn apart. It does not see the error that has not been made yet: one right tag alone would be [1, 1]. The
+    exact interval sees it, and takes tags for independent. F1's is that of the right among all tags given or missed
+    (Jaccard's J, F1 = 2J / (1 + J)).
 
     Raises:
         ValueError: shapes or the number of groups do not fit.
@@ -167,9 +179,16 @@ def micro_intervals(
         nothing = Interval(0.0, 1.0)
         return MicroIntervals(nothing, nothing, nothing)
     tp, said, support = resampled(counts, rounds=rounds, seed=seed).T
+    right, given, wanted = (int(total) for total in counts.sum(axis=0))
+    share = exact(right, given + wanted - right, confidence)
 
-    def interval(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> Interval:
+    def interval(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64], binomial: Interval) -> Interval:
         values = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-        return percentile_interval(values, confidence)
+        drawn = percentile_interval(values, confidence)
+        return Interval(min(drawn.low, binomial.low), max(drawn.high, binomial.high))
 
-    return MicroIntervals(interval(tp, said), interval(tp, support), interval(2 * tp, said + support))
+    return MicroIntervals(
+        interval(tp, said, exact(right, given, confidence)),
+        interval(tp, support, exact(right, wanted, confidence)),
+        interval(2 * tp, said + support, Interval(*(2 * end / (1 + end) for end in (share.low, share.high)))),
+    )

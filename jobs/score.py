@@ -1,9 +1,9 @@
 """Stage score: precision and recall on gold, with intervals.
 
 Intervals of single tags are Wilson's; those of the micro averages are bootstrapped over customers, because the
-conversations of one customer are alike. The student's figures on `calibration` come from predictions that leave the
-conversation out, but its thresholds were chosen there: they are kinder than the truth. Only `test`
-counts for the gate (`jobs/gate.py`).
+conversations of one customer are alike, and never narrower than the exact binomial ones. The student's figures on
+`calibration` come from predictions that leave the conversation out, but its thresholds were chosen there: they are
+kinder than the truth. Only `test` counts for the gate (`jobs/gate.py`).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from rich.console import Console
 from jobs.conversation import Conversation, Turn
 from jobs.cost_curve import Choice
 from jobs.errors import GateError, InputError
+from jobs.gate_verdicts import give_verdict, not_passed
 from jobs.gold import gold
 from jobs.ingest import ingest
 from jobs.label import LabelResult, label
@@ -118,7 +119,9 @@ def test_a_promised_tag_is_the_students_and_costs_no_request(tables: Tables, nig
     """With targets that this gold does prove, nothing is passed on to the LLM although every tag is unsure."""
     gate = night.gate.model_copy(update={"target_precision": 0.02, "target_recall": 0.02})
     with FakeLlm(oracle) as fake:
+        give_verdict(tables, SECOND, "passed")
         result = run(tables, night.model_copy(update={"gate": gate}), SECOND, fake.base_url)
+    assert not_passed(tables, SECOND) == {SECOND: "open"}, "labels written anew are still to be judged"
     promises = tables.read("tag_promises", SECOND).collect()
     assert {r["promised"] for r in promises} == {"student"}
     assert all(r["accept_at"] == r["reject_at"] for r in promises)
@@ -300,7 +303,7 @@ def test_the_plan_asks_nothing_and_comes_true(tables: Tables, night: Settings) -
         made = third.forecast
         assert (made.prompt_tokens, made.cached_tokens, made.computed_tokens, made.output_tokens) == (200, 160, 40, 20)
         assert made.seconds == pytest.approx(2 * spent.seconds / 14)
-        assert (made.gpu_hours, made.gpu_money) == (0.0, 0.0), "this profile occupies no GPU"
+        assert (made.gpu_hours, made.gpu_money) == (None, None), "this profile does not say how many GPUs"
         saved = json.loads((night.var_dir / "plans" / f"{THIRD}.json").read_text("utf-8"))
         assert saved["forecast"]["requests"] == 2 and saved["rates"]["nights"] == [SECOND]
         paid = len(fake.requests)

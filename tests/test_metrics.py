@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jobs.metrics import micro_intervals, score_matrix, wilson
+from jobs.metrics import Interval, exact, micro_intervals, score_matrix, wilson
 
 GOLD = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]], dtype=bool)
 SAID = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0]], dtype=bool)
@@ -58,6 +58,33 @@ def test_grouped_bootstrap_is_wider_where_customers_repeat() -> None:
     alone = micro_intervals(gold, said)
     grouped = micro_intervals(gold, said, groups=[str(i // 10) for i in range(300)])
     assert grouped.f1.high - grouped.f1.low > 2 * (alone.f1.high - alone.f1.low)
+
+
+def test_exact_interval_textbook() -> None:
+    # Newcombe 1998, table I, method 5: 81 of 263, 15 of 148, 0 of 20
+    for successes, trials, low, high in ((81, 263, 0.2527, 0.3676), (15, 148, 0.0578, 0.1617), (0, 20, 0.0, 0.1684)):
+        found = exact(successes, trials)
+        assert [found.low, found.high] == pytest.approx([low, high], abs=1e-4)
+    assert exact(0, 0) == Interval(0.0, 1.0)
+
+
+def test_a_few_right_tags_are_no_proof_and_a_few_wrong_ones_neither() -> None:
+    one = np.ones((1, 1), dtype=bool)
+    found = micro_intervals(one, one)
+    assert found.precision == found.recall == exact(1, 1)
+    assert found.precision.low == pytest.approx(0.025)
+    assert [found.f1.low, found.f1.high] == pytest.approx([2 * 0.025 / 1.025, 1.0])
+    wrong = micro_intervals(one, ~one)
+    assert (wrong.precision, wrong.recall) == (Interval(0.0, 1.0), exact(0, 1))
+    assert [wrong.f1.low, wrong.f1.high] == pytest.approx([0.0, 2 * 0.975 / 1.975])
+
+
+def test_lower_bounds_of_little_gold_fail_no_oftener_than_they_say() -> None:
+    rng = np.random.default_rng(6)
+    gold = np.ones((20, 1), dtype=bool)
+    draws = [micro_intervals(gold, rng.random((20, 1)) < 0.9, rounds=500).recall.low for _ in range(300)]
+    # The bootstrap alone: one in eight.
+    assert sum(low > 0.9 for low in draws) <= 0.025 * 300
 
 
 def test_empty_and_misfits() -> None:

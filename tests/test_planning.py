@@ -6,10 +6,13 @@ import pytest
 
 from jobs.labelling.usage import Spent, prefix_counts
 from jobs.llm.profiles import PROFILES, Prices, read_profile
-from jobs.planning.forecast import Work, forecast
+from jobs.plan import Plan
+from jobs.planning.forecast import Forecast, Work, forecast
 from jobs.planning.rates import Rates
+from jobs.planning.table import plan_table
 from jobs.settings import CostSettings
 
+NIGHT = "2026-11-20"
 WORK = Work(conversations=1000, gold=50, asked=400, questions=900, windows=420, text_tokens=800_000)
 RATES = Rates(("2026-11-19",), 500, True, 1.1, 2000.0, 0.75, 40.0, 0.09)
 GPU = read_profile(PROFILES / "gpu-qwen3-8b.yaml")
@@ -35,6 +38,30 @@ def test_what_nobody_measured_is_left_open() -> None:
     got = forecast(WORK, None, GPU, CostSettings(gpu_hour=20.0))
     assert (got.requests, got.prompt_tokens, got.prompt_tokens_estimated) == (420, 800_000, True)
     assert (got.cached_tokens, got.output_tokens, got.seconds, got.gpu_hours, got.gpu_money) == (None,) * 5
+
+
+def _cell(made: Forecast, row: str) -> str:
+    """A row of the table of a plan for this forecast."""
+    label, cells = plan_table(Plan(NIGHT, "endpoint", "m", WORK, RATES, made, "CNY", None, ())).columns
+    return str(list(cells.cells)[list(label.cells).index(row)])
+
+
+def test_every_server_has_its_gpus() -> None:
+    urls = ["http://a:8000/v1", "http://b:8000/v1"]
+    two = read_profile(PROFILES / "endpoint.yaml", urls).model_copy(update={"gpus": 2})
+    assert forecast(WORK, RATES, two, CostSettings()).gpu_hours == pytest.approx(4 * 462 * 0.09 / 3600)
+
+
+def test_gpus_of_servers_of_ones_own_are_not_known_until_the_profile_says() -> None:
+    own = read_profile(PROFILES / "endpoint.yaml", "http://a:8000/v1")
+    got = forecast(WORK, RATES, own, CostSettings(gpu_hour=18.0))
+    assert (got.gpu_hours, got.gpu_money) == (None, None)
+    assert "`gpus`" in _cell(got, "GPU-hours") and "`gpus`" in _cell(got, "money")
+    assert forecast(WORK, None, own, CostSettings()).gpu_hours is None
+    hosted = own.model_copy(update={"gpus": 0})
+    assert forecast(WORK, RATES, hosted, CostSettings()).gpu_hours == 0.0
+    cpu = read_profile(PROFILES / "cpu-smollm2.yaml")
+    assert forecast(WORK, RATES, cpu, CostSettings()).gpu_hours == 0.0
 
 
 def test_long_chats_count_by_their_windows() -> None:

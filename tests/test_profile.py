@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from jobs.errors import GateError, InputError
+from jobs.gate import gate
 from jobs.profile import profile
 from jobs.profiling import PROFILE_TABLES
 from jobs.profiling.pots import Mention, fold_pots
 from jobs.quality import check_table
 from jobs.settings import Settings
 from jobs.storage import Tables
+from tests.night_facts import score_row, write
 from tests.profile_facts import (
     FIRST,
     SECOND,
@@ -198,6 +200,34 @@ def test_the_latest_night_that_labelled_a_conversation_wins(tables: Tables, sett
     assert found == {(customer("chen"), "complaint")}
     profile(tables, settings, FIRST)
     assert {r["tag_id"] for r in rows_of(tables, "customer_tags", FIRST)} >= {"maturity"}
+
+
+def test_labels_that_the_gate_refused_wait_for_a_verdict_that_passes_them(tables: Tables, settings: Settings) -> None:
+    write_night(tables, FIRST, TALKS, PEOPLE)  # of before there were verdicts
+    write_night(tables, SECOND, LATER, MERGED)
+    write_labels(tables, SECOND, [Talk("t3", "chen", (Tag("complaint"),))], conversation_ds=FIRST)
+    write(tables, "scores", [score_row("cascade", "test", "micro", tp=10, fp=40, fn=0)], SECOND)
+    with pytest.raises(GateError, match="under the floor"):
+        gate(tables, settings, SECOND)
+    with pytest.raises(GateError, match="refused this night's labels"):
+        profile(tables, settings, SECOND)
+    write_night(tables, THIRD, [Talk("t5", "wang", (Tag("growth"),))], MERGED)
+
+    def folded() -> tuple[set[tuple[str, str]], str]:
+        said: list[str] = []
+        profile(tables, settings, THIRD, said.append)
+        rows = rows_of(tables, "customer_tags", THIRD)
+        return {(row["customer_id"], row["tag_id"]) for row in rows}, " ".join(said)
+
+    before, said = folded()
+    assert f"{SECOND} (refused)" in said and FIRST not in said
+    assert {(customer("li-wecom"), "maturity"), (customer("wang"), "growth")} <= before
+    assert (customer("chen"), "complaint") not in before
+    # Mended and judged anew, or the floor lowered by a person.
+    write(tables, "scores", [score_row("cascade", "test", "micro", tp=50, fp=0, fn=0)], SECOND)
+    gate(tables, settings, SECOND)
+    after, said = folded()
+    assert (after - before, said) == ({(customer("chen"), "complaint")}, "")
 
 
 def test_a_tag_not_said_again_lapses_and_starts_anew(tables: Tables, settings: Settings) -> None:

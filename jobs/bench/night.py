@@ -21,7 +21,7 @@ from jobs.bench.raw_chats import write_chats
 from jobs.errors import DongchaError
 from jobs.settings import PROJECT, Settings
 
-STAGES = ("ingest", "gold", "train", "label", "score", "profile", "sample")
+STAGES = ("ingest", "gold", "train", "label", "score", "gate", "profile", "sample")
 """Those that run; `gold` and `train` cost the same for any night."""
 NIGHT = "2026-11-21"
 """The night after the sample chats', whose gold the student learns from."""

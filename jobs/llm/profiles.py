@@ -48,7 +48,8 @@ class ServingProfile(_Part):
 
     `context_length` and `max_output_tokens` are tokens; `tokens_per_wide_char` estimates what a Chinese character
     costs this model's tokenizer; `flags` are passed to `vllm serve` (true: the bare flag, an object: JSON);
-    `api_key_env` names the environment variable that holds the key; `gpus` is how many a server of it occupies.
+    `api_key_env` names the environment variable that holds the key; `gpus` is how many each
+    server of it occupies: without a word none for a managed profile, and nobody knows how many for another.
     """
 
     name: str
@@ -73,7 +74,7 @@ class ServingProfile(_Part):
     taxonomy_detail: Literal["brief", "full"] = "full"
     in_flight: Annotated[int, Field(gt=0)] = 32
     start_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
-    gpus: Annotated[int, Field(ge=0)] = 0
+    gpus: Annotated[int, Field(ge=0)] | None = None
     prices: Prices | None = None
 
     @model_validator(mode="after")
@@ -107,6 +108,13 @@ class ServingProfile(_Part):
     def urls(self) -> tuple[str, ...]:
         """Base URLs of all servers, the first one's first."""
         return (self.url, *(url.rstrip("/") for url in self.replicas))
+
+    @property
+    def all_gpus(self) -> int | None:
+        """GPUs that all its servers occupy together; None where nobody says."""
+        if self.gpus is None:
+            return 0 if self.managed else None
+        return self.gpus * (1 + len(self.replicas))
 
     def each(self) -> tuple[ServingProfile, ...]:
         """This profile once for each of its servers."""

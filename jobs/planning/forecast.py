@@ -29,7 +29,8 @@ class Work:
 class Forecast:
     """What a night would take; None: cannot be said. Tokens are counted as the model's, seconds are wall clock.
 
-    `gpu_hours` is 0 for a profile without GPU; `token_money` is what a provider charges by the token.
+    `gpu_hours` counts the GPUs of all servers, 0 for a profile without GPU; `token_money` is what a provider charges by
+    the token.
     """
 
     requests: int
@@ -50,14 +51,14 @@ def forecast(work: Work, rates: Rates | None, profile: ServingProfile, cost: Cos
         money = 0.0 if cost.gpu_hour is not None else None
         return Forecast(0, 0, False, 0, 0, 0, 0.0, 0.0, money, 0.0 if profile.prices else None)
     if rates is None:
-        gpu_hours = None if profile.gpus else 0.0
+        gpu_hours = 0.0 if profile.all_gpus == 0 else None
         return Forecast(work.windows, work.text_tokens, True, None, None, None, None, gpu_hours, None, None)
     requests = round(work.windows * rates.requests_per_window)
     prompt = round(requests * rates.prompt_tokens_per_request)
     cached = round(prompt * rates.cached_share)
     output = round(requests * rates.output_tokens_per_request)
     seconds = requests * rates.seconds_per_request
-    gpu_hours = seconds / 3600 * profile.gpus
+    gpu_hours = None if profile.all_gpus is None else seconds / 3600 * profile.all_gpus
     prices = profile.prices
     by_token = None
     if prices is not None:
@@ -72,6 +73,6 @@ def forecast(work: Work, rates: Rates | None, profile: ServingProfile, cost: Cos
         output,
         seconds,
         gpu_hours,
-        None if cost.gpu_hour is None else gpu_hours * cost.gpu_hour,
+        None if cost.gpu_hour is None or gpu_hours is None else gpu_hours * cost.gpu_hour,
         by_token,
     )

@@ -7,6 +7,7 @@ from rich.table import Table
 from jobs.plan import Plan
 
 _UNKNOWN = "not measured yet"
+_UNSAID = "not known: the serving profile does not say `gpus`"
 
 
 def _count(value: float | None) -> str:
@@ -31,6 +32,8 @@ def _money(plan: Plan) -> str:
         return ", ".join(parts)
     if made.seconds is None:
         return _UNKNOWN
+    if made.gpu_hours is None:
+        return f"{_UNSAID}, or prices"
     return "no price set (cost.gpu_hour, or prices in the serving profile)"
 
 
@@ -54,7 +57,8 @@ def plan_table(plan: Plan) -> Table:
     table.add_row("  to compute", _count(made.computed_tokens))
     table.add_row("output tokens", _count(made.output_tokens))
     table.add_row("time of the LLM", _duration(made.seconds))
-    table.add_row("GPU-hours", _UNKNOWN if made.gpu_hours is None else f"{made.gpu_hours:,.2f}")
+    unknown = _UNKNOWN if made.seconds is None else _UNSAID
+    table.add_row("GPU-hours", unknown if made.gpu_hours is None else f"{made.gpu_hours:,.2f}")
     table.add_row("money", _money(plan))
     table.caption = "\n".join(plan.notes)
     return table

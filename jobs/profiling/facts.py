@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -41,12 +43,13 @@ def contacts(tables: Tables, ds: str) -> DataFrame:
     return joined
 
 
-def newest_labels(tables: Tables, ds: str) -> DataFrame:
+def newest_labels(tables: Tables, ds: str, without: Collection[str]) -> DataFrame:
     """Labels as of night `ds`: of every conversation those of the latest night that labelled it.
 
-    `none` and `cannot_tell` count when the latest night is chosen, then they are left out.
+    Nights `without` count as if they had not labelled. `none` and `cannot_tell` count when the latest night is chosen,
+    then they are left out.
     """
-    labels = tables.read_all("labels", until=ds)
+    labels = tables.read_all("labels", until=ds).where(~F.col("ds").isin(*without))
     latest = F.max("ds").over(Window.partitionBy(*_CONVERSATION))
     newest = labels.withColumn("latest", latest).where(F.col("ds") == F.col("latest"))
     return newest.where(~F.col("tag_id").isin(*NO_TAGS)).select(
@@ -61,17 +64,20 @@ def tag_quality(tables: Tables, ds: str) -> DataFrame:
     return judged.select("tag_id", F.coalesce("verdict", F.lit(UNPROVEN)).alias("quality"))
 
 
-def tagged_contacts(tables: Tables, people: DataFrame, ds: str, withhold: bool) -> DataFrame:
+def tagged_contacts(
+    tables: Tables, people: DataFrame, ds: str, *, without: Collection[str], withhold: bool
+) -> DataFrame:
     """`contacts` joined with their newest labels and the quality of each tag, one row a conversation and tag.
 
     Args:
         tables: the warehouse.
         people: `contacts` of the same night.
         ds: the night.
+        without: nights whose labels do not count.
         withhold: leave out tags that are not proven.
     """
     rows = (
-        newest_labels(tables, ds)
+        newest_labels(tables, ds, without)
         .join(people, _CONVERSATION)
         .join(F.broadcast(tag_quality(tables, ds)), "tag_id", "left")
         .withColumn("quality", F.coalesce("quality", F.lit(UNPROVEN)))

@@ -36,6 +36,7 @@ QUARANTINE = {
 
 INTERVALS = (
     "单个标签的精确率、召回率：Wilson 计分区间（Wilson 1927），双侧 {level}。"
-    "总体 micro 的区间：按客户整组重抽样（百分位 bootstrap），因为同一客户的会话彼此相似。"
+    "总体 micro 的区间：按客户整组重抽样（百分位 bootstrap，因为同一客户的会话彼此相似）"
+    "与精确二项区间（Clopper & Pearson 1934），两端各取更保守的一个。"
     "macro 是各标签的平均，不给区间。"
 )
