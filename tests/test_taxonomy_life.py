@@ -246,6 +246,17 @@ def test_the_diff_tells_split_and_merge_from_added_and_removed() -> None:
     assert "收费 (fees), 服务 (service) → 咨询" in page
 
 
+def test_labels_follow_merges_over_several_versions() -> None:
+    def tag(tag_id: str, *ancestors: str, status: str = "deprecated") -> Tag:
+        return Tag(tag_id, tag_id, tag_id, status=status, extra={"replaces": list(ancestors)} if ancestors else {})
+
+    tags = (tag("fees"), tag("help", "fees"), tag("care", "help", "service", status="approved"), tag("service"))
+    split = (tag("sale"), tag("sell", "sale", status="approved"), tag("move", "sale"))
+    now = Taxonomy("t", 3, (*tags, *split))
+    assert current_labels(now, ["fees"]) == current_labels(now, ["help", "service", "care"]) == ["care"]
+    assert current_labels(now, ["sale", "move"]) == [], "one half of what it was split into has ended"
+
+
 def test_gold_of_an_earlier_version_follows_a_merge_and_drops_what_cannot_be_told(
     life: Settings, tmp_path: Path
 ) -> None:

@@ -34,17 +34,26 @@ def heirs(taxonomy: Taxonomy) -> dict[str, list[str]]:
 def current_labels(taxonomy: Taxonomy, labels: Collection[str]) -> list[str]:
     """Tags that people gave under earlier versions, as they are called now.
 
-    A merged tag became its one heir. What was split or ended cannot be told without reading again, and is left out.
+    A merged tag became its one heir, over as many versions as it took. What was split or ended cannot be told without
+    reading again, and is left out.
     """
-    in_use, successor = set(taxonomy.tag_ids), heirs(taxonomy)
-    found: list[str] = []
+    in_use, successors = set(taxonomy.tag_ids), dict[str, list[str]]()
+    for tag in taxonomy.tags:
+        for ancestor in replaces(tag):
+            successors.setdefault(ancestor, []).append(tag.id)
+
+    def ends(label: str, on_the_way: frozenset[str]) -> set[str | None]:
+        if label in in_use:
+            return {label}
+        after = [tag_id for tag_id in successors.get(label, ()) if tag_id not in on_the_way]
+        return {end for tag_id in after for end in ends(tag_id, on_the_way | {label})} or {None}
+
+    found = dict[str, None]()
     for label in labels:
-        became = label if label in in_use else None
-        if became is None and len(successor.get(label, ())) == 1:
-            became = successor[label][0]
-        if became is not None and became not in found:
-            found.append(became)
-    return found
+        became, *others = ends(label, frozenset())
+        if became is not None and not others:
+            found[became] = None
+    return list(found)
 
 
 def without(old: Taxonomy, new: Taxonomy, left_out: Collection[str]) -> Taxonomy:
