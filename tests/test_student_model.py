@@ -135,6 +135,12 @@ def test_changed_or_missing_model_is_refused(tmp_path: Path) -> None:
     assert not is_whole(tmp_path)
 
 
+def test_training_data_without_a_word_is_refused() -> None:
+    faces = [Conversation(f"f{i}", (Turn("customer", "🙂" * (i + 1)),), TAGS[: i % 2]) for i in range(6)]
+    with pytest.raises(InputError, match="hold no words"):
+        fit(faces)
+
+
 def test_rare_tags_are_named_and_never_predicted() -> None:
     data = [*chats(), chat("rare", ("我要投诉", "complaint"), labels=("complaint",))]
     student = Student.fit(data, (*TAGS, "complaint", "never_seen"), taxonomy=None, settings=LEXICAL)

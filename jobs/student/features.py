@@ -17,6 +17,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from jobs.conversation import CUSTOMER, Conversation
+from jobs.errors import InputError
 from jobs.student.embed import Embedder, Progress, clean
 
 FloatArray = npt.NDArray[np.float32]
@@ -150,13 +151,16 @@ class FeatureSpace:
         """Learn the space from rows and return their features.
 
         Raises:
-            ValueError: no row holds a single character that could be a feature.
+            InputError: no row holds a single character that could be a feature.
         """
         texts = [text for row in rows for text in row.texts if text.strip()]
         self.chinese = is_chinese(texts)
         self._vectorizers = _vectorizers(self.chinese, len(rows))
         for vectorizer in self._vectorizers:
-            vectorizer.fit(texts)
+            try:
+                vectorizer.fit(texts)
+            except ValueError as error:
+                raise InputError(f"training data: the customers' turns hold no words ({error})") from error
         raw = self._embed(rows, embedder, progress)
         for block in raw:
             centre = block.mean(axis=0)
