@@ -252,7 +252,7 @@ def test_cascade_asks_only_where_it_may_help(files: Files, lexical: Settings, tm
     assert trusted == [] and result["costs"] == []
     assert [entry["tag_id"] for entry in result["promises"]] == ["card", "fee", "loan"]
     assert {entry["promised"] for entry in result["promises"]} == {"none"}
-    assert all(entry["gold"] == 38 for entry in result["promises"])
+    assert all(entry["gold"] == 18 for entry in result["promises"])  # of 38 in TRAIN 20 are copies
     assert result["llm_requests"] == len(asked) == round(38 * 0.25)
     assert not any("please block my card" in text for text in asked)
     assert result["micro"] == alone["micro"]
@@ -395,7 +395,7 @@ def test_no_text_is_held_out_and_learned_from() -> None:
 
     for seed in range(5):
         rest, held = hold_out([one(i, i % 30) for i in range(40)], seed)
-        assert (len(rest), len(held)) == (30, 10)
+        assert len(rest) == 30 and len({c.content_hash for c in held}) == len(held) <= 10
         assert not {c.content_hash for c in rest} & {c.content_hash for c in held}
     rest, held = hold_out([one(1, 1), one(2, 2), one(3, 1, "calibration")], seed=1)
     assert [c.conversation_id for c in rest] == ["2"]

@@ -5,7 +5,7 @@ import pytest
 from jobs.conversation import Conversation, Turn
 from jobs.privacy.clean import clean
 from jobs.privacy.pseudonym import pseudonym, pseudonym_secret
-from jobs.privacy.redact import redact, redact_conversation
+from jobs.privacy.redact import is_personal, redact, redact_conversation
 from jobs.settings import Settings
 
 
@@ -110,6 +110,29 @@ def test_latin_names_of_several_words_are_known_whatever_their_case() -> None:
     text, counts = redact("john smith here, JOHN  SMITH. Johnsmith, may I?", ["John Smith", "May"])
     assert text == "[姓名] here, [姓名]. Johnsmith, may I?"
     assert counts["[姓名]"] == 2
+
+
+def test_a_number_of_a_place_that_is_known_in_part_is_redacted_all_the_same() -> None:
+    """python-stdnum raises KeyError for one in eight hundred numbers of eighteen digits."""
+    assert redact("单号135519658801137480")[0] == "单号[号码]"
+
+
+@pytest.mark.parametrize(
+    ("identifier", "personal"),
+    [
+        ("WX20261120000012345", False),
+        ("C20261120", False),
+        ("chat1763600000000", False),
+        ("2026-11-20-000123", False),
+        ("6b1f7a52-0f4e-4c3d-9a7b-1d2e3f4a5b6c", False),
+        ("wx13812345678", True),
+        ("11010519491231002X", True),
+        ("a.b@example.com", True),
+        ("wm-冯德胜-3", True),
+    ],
+)
+def test_identifiers_are_personal_or_counters(identifier: str, personal: bool) -> None:
+    assert is_personal(identifier, ["冯德胜"]) == personal
 
 
 def test_turn_numbers_do_not_move() -> None:

@@ -96,7 +96,8 @@ def bench_band(
     Raises:
         InputError: too few labelled conversations.
     """
-    labelled = [chat for chat in chats if chat.labels is not None]
+    # Of copies one counts, as in a night: they err together.
+    labelled = list({chat.content_hash: chat for chat in chats if chat.labels is not None}.values())
     if len(labelled) < 2 * max(calibration):
         raise InputError(f"{len(labelled)} labelled conversations: {2 * max(calibration)} are needed")
     tags = sorted({label for chat in labelled for label in chat.labels or ()})

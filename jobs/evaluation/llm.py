@@ -154,7 +154,7 @@ def _ask(job: Job, conversations: Sequence[Conversation], what: str, *, without:
 
 def hold_out(train: Sequence[Conversation], seed: int) -> tuple[list[Conversation], list[Conversation]]:
     """(rest, held out) of the labelled conversations: those whose `split` is `calibration` if there are any, else a
-    seeded quarter, 200 at most. The rest holds no text that is held out.
+    seeded quarter, 200 at most. The rest holds no text that is held out; of copies one is held out.
 
     Raises:
         InputError: there are too few different ones.
@@ -167,8 +167,8 @@ def hold_out(train: Sequence[Conversation], seed: int) -> tuple[list[Conversatio
         held = draw_together(contents, size, seed)
     if not held:
         raise InputError("training data: too few labelled conversations to hold some out for comparing the labellers")
-    seen = {contents[i] for i in held}
-    return [c for c in labelled if c.content_hash not in seen], [labelled[i] for i in sorted(held)]
+    seen = {contents[i]: labelled[i] for i in sorted(held, reverse=True)}
+    return [c for c in labelled if c.content_hash not in seen], list(seen.values())[::-1]
 
 
 def _student(job: Job, train: Sequence[Conversation]) -> Student:
@@ -183,8 +183,13 @@ def _student(job: Job, train: Sequence[Conversation]) -> Student:
 
 
 def _promises(job: Job, student: Student, held: Sequence[Conversation], llm: LlmAnswers) -> list[Promise]:
-    """What TRAIN proves: of the student on all of it, each conversation left out; of both where the LLM answered."""
+    """What TRAIN proves: of the student on all of it, each conversation left out; of both where the LLM answered.
+
+    Of copies one counts, the one that the LLM was asked about where there is one: they err together.
+    """
     labelled = [c for c in job.train if c.labels is not None]
+    counts = {c.content_hash: c for c in (*reversed(labelled), *held)}
+    labelled = [c for c in labelled if counts[c.content_hash] is c]
     found = student.predict(labelled, left_out=True)
     place = {id(c): i for i, c in enumerate(labelled)}
     rows = [place[id(c)] for c in held]

@@ -14,7 +14,7 @@ from jobs.conversation import AGENT, CUSTOMER, Conversation, Turn
 from jobs.ingestion.identifiers import checked_identifier
 from jobs.privacy.clean import clean
 from jobs.privacy.pseudonym import CONVERSATION_ID, pseudonym
-from jobs.privacy.redact import redact
+from jobs.privacy.redact import is_personal, redact
 
 _CHANNEL = re.compile(r"[a-z][a-z0-9_]{1,20}", re.ASCII)
 # Times without an offset are the business's own: the home field is China.
@@ -67,8 +67,8 @@ def _identifier(record: dict[str, Any], secret: bytes) -> str:
     if value is None:
         raise RecordError("missing_id", "conversation_id")
     identifier = clean(value).strip()[:200]
-    safe = redact(identifier, _names(record))[0] == identifier
-    return identifier if safe else pseudonym(secret, CONVERSATION_ID, identifier)
+    personal = is_personal(identifier, _names(record))
+    return pseudonym(secret, CONVERSATION_ID, identifier) if personal else identifier
 
 
 def _turns(record: dict[str, Any], limits: RecordLimits, identifier: str) -> list[Turn]:

@@ -44,11 +44,13 @@ def llm_lessons(tables: Tables, settings: Settings, ds: str, taxonomy: Taxonomy)
     if not trusted:
         return ()
     prompt = LabelPrompt(taxonomy, load_profile(settings))
-    gold = tables.read("gold", ds).select("content_hash")
+    gold = tables.read("gold", ds)
     texts = (
         tables.read_all("conversations")
         .where(F.col("ds") < ds)
-        .join(gold, "content_hash", "left_anti")
+        .join(gold.select("content_hash"), "content_hash", "left_anti")
+        # Gold is redacted anew every night, an earlier night by the rules of its time: its content may differ.
+        .join(gold.select("conversation_id"), "conversation_id", "left_anti")
         .groupBy("content_hash")
         .agg(F.max_by("turns", "ds").alias("turns"), F.max("ds").alias("night"))
     )

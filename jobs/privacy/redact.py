@@ -40,6 +40,7 @@ _WIDTH = {
 
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 _DIGITS = re.compile(r"(?<![0-9])(?<![0-9]\.)(\+?[0-9](?:[ \-]?[0-9]){6,22}(?:[ \-]?[Xx](?![A-Za-z]))?)(?![0-9])")
+_DIGITS_ALONE = re.compile(rf"(?<![A-Za-z.]){_DIGITS.pattern}")
 # "1.6222…" is the first of a list, 3.1415… a decimal: after a point only what is surely a card or an identity number.
 _LISTED = re.compile(
     r"(?<=[0-9]\.)(?<!(?<![0-9])0\.)([1-9][0-9]{3}(?:[ \-]?[0-9]){11,15}(?:[ \-]?[Xx](?![A-Za-z]))?)(?![0-9])"
@@ -58,6 +59,7 @@ _PAPER = re.compile(
     r"(?<![0-9A-Za-z])(?:[CEGHKMPSTL][0-9]{8}|[HM][0-9]{10}|(?:[CEK][A-HJ-NP-Z]|M[AB]|[DSP]E)[0-9]{7}|[A-Z][1289][0-9]{8}"
     r"|[A-Z]{1,2}[0-9]{6}[(（][0-9A][)）])(?![0-9A-Za-z])"
 )
+_PAPER_ALONE = re.compile(r"(?<![0-9A-Za-z])[EGHMPS][0-9]{8}(?![0-9A-Za-z])")
 _PLATE = re.compile(
     r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-HJ-NP-Z][ ·•・]?"
     r"(?:(?=(?:[A-HJ-NP-Z]*[0-9]){3})[0-9A-HJ-NP-Z]{4}[0-9A-HJ-NP-Z学警挂港澳]|[DF][0-9A-HJ-NP-Z][0-9]{4}|[0-9]{5}[DF])"
@@ -80,10 +82,18 @@ _ADDRESS = re.compile(
 )
 
 
+def _is_identity(number: str) -> bool:
+    """Whether a mainland identity number keeps its rules."""
+    try:
+        return bool(ric.is_valid(number))
+    except KeyError:  # of a place that python-stdnum knows in part it looks up a county that is not there
+        return False
+
+
 def _classify_listed(run: str) -> str | None:
     """The token for a run of digits after "1.": a number fits its scheme exactly, or it may be a decimal."""
     digits = re.sub(r"[ \-]", "", run)
-    if ric.is_valid(digits.upper()) or _ID_SHAPE.fullmatch(digits):
+    if _is_identity(digits.upper()) or _ID_SHAPE.fullmatch(digits):
         return ID_NUMBER
     card = re.fullmatch("62[0-9]{14,17}", digits) or (
         re.fullmatch("[3-6][0-9]{15,18}", digits) and luhn.is_valid(digits)
@@ -95,7 +105,7 @@ def _classify(run: str) -> str | None:
     """The token for a run of digits with separators, or None where it is only a number (an amount)."""
     bare = re.sub(r"[ \-]", "", run)
     digits = bare.lstrip("+")
-    if len(digits) == 18 and (ric.is_valid(digits.upper()) or re.match(r"[1-8][0-9]{5}(?:19|20)[0-9]{2}", digits)):
+    if len(digits) == 18 and (_is_identity(digits.upper()) or re.match(r"[1-8][0-9]{5}(?:19|20)[0-9]{2}", digits)):
         return ID_NUMBER
     if digits[-1] in "Xx":
         return ID_NUMBER if len(digits) >= 15 else None
@@ -134,7 +144,7 @@ def redact(text: str, names: Iterable[str] = ()) -> tuple[str, Counter[str]]:
 
     def number(match: re.Match[str]) -> str:
         run = match.group(1)
-        if _DATE.search(run) and not ric.is_valid(re.sub(r"[ \-]", "", run).upper()):
+        if _DATE.search(run) and not _is_identity(re.sub(r"[ \-]", "", run).upper()):
             # A date is set aside, or a phone beside it would pass for a part of it.
             return "".join(part if at % 2 else _DIGITS.sub(number, part) for at, part in enumerate(_DATE.split(run)))
         token = _classify(run)
@@ -153,6 +163,21 @@ def redact(text: str, names: Iterable[str] = ()) -> tuple[str, Counter[str]]:
     for pattern in name_patterns(name.translate(_WIDTH) for name in names if name):
         text = pattern.sub(lambda m: put(NAME, m.groupdict().get("cue", "")), text)
     return text, counts
+
+
+def is_personal(identifier: str, names: Iterable[str] = ()) -> bool:
+    """Whether an identifier holds or looks like personal data: names, e-mail, phones, cards, identity numbers.
+
+    Stricter than `redact`: in identifiers digits behind letters are mostly dates and counters (WX20261120000123), and
+    what merely is as long as a number of that kind counts only where it stands alone.
+    """
+    text = identifier.translate(_WIDTH)
+    if _EMAIL.search(text) or _PAPER_ALONE.search(text) or _MOBILE.search(text):
+        return True
+    if any(pattern.search(text) for pattern in name_patterns(name.translate(_WIDTH) for name in names if name)):
+        return True
+    runs = (match.group(1) for match in _DIGITS_ALONE.finditer(text))
+    return any(not _DATE.search(run) and _classify(run) is not None for run in runs)
 
 
 def redact_conversation(conversation: Conversation) -> Conversation:

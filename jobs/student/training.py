@@ -116,9 +116,13 @@ def fit_views(
         views.append(tuned)
         row_scores.append(tuned_scores)
     pooled = np.stack([pool(values, told, len(labelled)) for values in row_scores])
+    told_twin = {contents[i]: i for i in evidence}
     rest = [i for i in range(len(labelled)) if i not in evidence]
     if rest:
         pooled[:, rest] = view_scores(views, [labelled[i] for i in rest], embedder, None)[0]
+        # What says the same as one with evidence was learned from: it has that one's score, which was left out.
+        copies = [i for i in rest if contents[i] in told_twin]
+        pooled[:, copies] = pooled[:, [told_twin[contents[i]] for i in copies]]
     return [whole, *views], np.concatenate([scores[None], pooled])
 
 
