@@ -72,6 +72,8 @@ def ingest(
             _say(f"ingest {night}: {result.read} read, {result.conversations} kept, {result.quarantined} quarantined")
             if result.left_alone:
                 _say(f"ingest {night}: not read, no names of JSON Lines: {', '.join(result.left_alone)}")
+            if result.ended_links:
+                _say(f"ingest {night}: {result.ended_links} links of ids are not in the customer directory any more")
 
 
 @app.command(rich_help_panel=NIGHT)

@@ -21,6 +21,7 @@ from jobs.induction.asking import asker_of, step_lines
 from jobs.induction.critic import critic_line, critic_yaml
 from jobs.induction.induce import Induced
 from jobs.induction.induce import induce as induce_taxonomy
+from jobs.json_lines import json_lines
 from jobs.labelling.decide import CANNOT_TELL
 from jobs.labelling.outcomes import KEY
 from jobs.llm.profiles import load_profile
@@ -107,8 +108,7 @@ def _sample_labels(tables: Tables, ds: str, approved: Taxonomy) -> dict[str, lis
 def _aligned(tables: Tables, ds: str, folder: Path, approved: Taxonomy, sampled: int) -> Alignment:
     """The induced taxonomy that lies in `folder` beside the approved one, by the labels there are by now."""
     members: dict[str, set[str]] = {}
-    for line in (folder / "assignments.jsonl").read_text("utf-8").splitlines():
-        assignment = json.loads(line)
+    for _, assignment in json_lines(folder / "assignments.jsonl"):
         members.setdefault(assignment["tag"], set()).add(assignment["conversation_id"])
     return align(load_taxonomy(folder / "induced.yaml"), members, _sample_labels(tables, ds, approved), sampled)
 

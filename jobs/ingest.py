@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from jobs.contracts import load_contract
 from jobs.errors import GateError
-from jobs.ingestion.identities import read_links, resolve, self_links
+from jobs.ingestion.identities import ended_links, read_links, resolve, self_links
 from jobs.ingestion.parse import parsed_records
 from jobs.ingestion.source import left_alone
 from jobs.privacy.pseudonym import pseudonym_secret
@@ -24,12 +24,13 @@ from jobs.storage import Tables, check_ds
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """Counts of one night, and the names of files in its folder that are not read."""
+    """Counts of one night, the names of files in its folder that are not read, and links that the directory ended."""
 
     read: int
     conversations: int
     quarantined: int
     left_alone: tuple[str, ...] = ()
+    ended_links: int = 0
 
 
 def _links(good: DataFrame, settings: Settings, ds: str) -> pd.DataFrame:
@@ -77,8 +78,9 @@ def ingest(tables: Tables, settings: Settings, ds: str) -> IngestResult:
                 f"ingest {ds}: {read} rows read, {conversations} kept, {quarantined} quarantined: rows lost"
             )
         tables.write("identity_links", tables.spark.createDataFrame(links), ds)
-        identities = resolve(tables.read_all("identity_links", until=ds).toPandas())
+        known = tables.read_all("identity_links", until=ds).toPandas()
+        identities = resolve(known)
         tables.write("identities", tables.spark.createDataFrame(identities), ds)
     finally:
         parsed.unpersist()
-    return IngestResult(read, conversations, quarantined, tuple(left_alone(settings, ds)))
+    return IngestResult(read, conversations, quarantined, tuple(left_alone(settings, ds)), ended_links(known))

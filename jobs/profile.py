@@ -47,7 +47,7 @@ def profile(tables: Tables, settings: Settings, ds: str, say: Callable[[str], No
         nights = ", ".join(f"{night} ({verdict})" for night, verdict in without.items())
         say(
             f"profile {ds}: left out the labels of nights that the gate has not passed: {nights}; their conversations "
-            "are missing from the profiles until such a night is labelled again and passes"
+            "count as contacts, but have no tags until such a night is labelled again and passes"
         )
     taxonomy = approved_taxonomy(settings, ds)
     moments = [tag.id for tag in taxonomy.tags if tag.kind == "mot"]

@@ -96,9 +96,12 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
 
 def _whole(value: Any, where: str) -> int:
     try:
-        return int(str(value))
-    except ValueError:
-        raise InputError(f"{where}: expected a whole number, not {value!r}") from None
+        number = float(value)
+        if not isinstance(value, bool) and number.is_integer():
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"{where}: expected a whole number, not {value!r}")
 
 
 def _example(value: Any, where: str) -> Example:
@@ -123,8 +126,6 @@ def _tag(raw: Any, where: str, number: int) -> Tag:
     if not isinstance(raw, dict) or not str(raw.get("id") or "").strip():
         raise InputError(f"{place} has no id")
     place = f"{where}: tag {raw['id']}"
-    if str(raw["id"]) in RESERVED:
-        raise InputError(f"{place}: {', '.join(RESERVED)} have a meaning of their own in labels; take another id")
     if not str(raw.get("definition") or raw.get("name") or "").strip():
         raise InputError(f"{place} has neither name nor definition")
     status = raw.get("status", "approved")
@@ -165,7 +166,7 @@ def parse_taxonomy(data: Any, where: str) -> Taxonomy:
     """Build a Taxonomy from decoded YAML.
 
     Raises:
-        InputError: naming the tag and what is wrong (missing field, repeated or reserved id, unknown parent or status,
+        InputError: naming the tag and what is wrong (missing field, repeated id, unknown parent or status,
             more than three levels).
     """
     if not isinstance(data, dict) or not isinstance(data.get("tags"), list) or not data["tags"]:
@@ -189,6 +190,16 @@ def parse_taxonomy(data: Any, where: str) -> Taxonomy:
         borders=_texts(data.get("borders"), f"{where}: borders"),
         topics=tuple(topics),
     )
+
+
+def check_ids(taxonomy: Taxonomy, where: str) -> None:
+    """Refuse tags in use whose id says something else in labels and scores, before a version with them is stored.
+
+    Raises:
+        InputError: naming them.
+    """
+    if taken := sorted(set(taxonomy.tag_ids) & set(RESERVED)):
+        raise InputError(f"{where}: {', '.join(taken)}: an id with a meaning of its own in labels; take another")
 
 
 def load_taxonomy(path: Path) -> Taxonomy:

@@ -253,7 +253,7 @@ def test_cascade_asks_only_where_it_may_help(files: Files, lexical: Settings, tm
     assert [entry["tag_id"] for entry in result["promises"]] == ["card", "fee", "loan"]
     assert {entry["promised"] for entry in result["promises"]} == {"none"}
     assert all(entry["gold"] == 18 for entry in result["promises"])  # of 38 in TRAIN 20 are copies
-    assert result["llm_requests"] == len(asked) == round(38 * 0.25)
+    assert result["llm_requests"] == len(asked) == len(set(asked)) <= round(38 * 0.25)
     assert not any("please block my card" in text for text in asked)
     assert result["micro"] == alone["micro"]
     predictions = [(tmp_path / name / "predictions.jsonl").read_bytes() for name in "cs"]

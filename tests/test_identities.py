@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from jobs.errors import InputError
-from jobs.ingestion.identities import read_links, resolve, self_links
+from jobs.ingestion.identities import ended_links, read_links, resolve, self_links
 
 NIGHT = "2026-11-20"
 NO_IDS: tuple[Any, ...] = (None, "", " ", True, 1.5, ["a"], {}, "null", "N/A")
@@ -48,6 +48,11 @@ def test_a_directory_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         read_links(path, NIGHT, b"secret")
 
 
+def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="every link so far would end"):
+        read_links(directory(tmp_path, b"", b""), NIGHT, b"secret")
+
+
 def test_ids_are_texts_or_whole_numbers_and_known_from_their_night(tmp_path: Path) -> None:
     lines = [GOOD | {"ds": None}, GOOD | {"linked_id": 13812345678, "ds": NIGHT}, GOOD | {"ds": "2026-11-21"}]
     found = read_links(directory(tmp_path, *lines), NIGHT, b"secret")
@@ -69,5 +74,9 @@ def test_a_link_that_the_directory_has_no_more_ends() -> None:
     assert len(set(after.values())) == 3
     # Who had given the customer the id keeps it.
     assert after["a"] == before["a"]
-    still = customers(pd.concat([first, second, pd.DataFrame([linked]).assign(ds=NIGHT)]))
+    assert ended_links(first) == 0
+    assert ended_links(pd.concat([first, second])) == 1
+    kept = pd.concat([first, second, pd.DataFrame([linked]).assign(ds=NIGHT)])
+    assert ended_links(kept) == 0
+    still = customers(kept)
     assert still["a"] == still["b"] == before["a"] != still["c"]

@@ -166,6 +166,14 @@ def test_copies_of_a_conversation_are_left_out_together() -> None:
     assert right < 0.7, "labels by chance cannot be foretold"
 
 
+def test_a_copy_without_evidence_is_left_out_with_its_twin() -> None:
+    told = chat("a", ("某某届满呢", "maturity"))
+    copy = Conversation("b", told.turns, told.labels)
+    student = fit([*chats(), told, copy])
+    assert student.predict([copy]).probabilities[0, 0] > 0.9
+    assert student.predict([copy], left_out=True).probabilities[0, 0] < 0.7, "nobody else speaks of 届满"
+
+
 def test_one_conversation_with_a_rare_tag_is_no_sign_that_some_have_none() -> None:
     texts = [(text, "maturity") for text in MATURITY] + [(text, "fee_inquiry") for text in FEES]
     every = [chat(f"s{i}", pair) for i, pair in enumerate(texts)]

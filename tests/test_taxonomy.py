@@ -18,6 +18,8 @@ TAG = {"id": "a", "name": "投诉", "definition": "客户投诉。"}
     ("change", "message"),
     [
         ({"version": "2a"}, "x.yaml: version: expected a whole number, not '2a'"),
+        ({"version": 1.5}, "x.yaml: version: expected a whole number, not 1.5"),
+        ({"version": True}, "x.yaml: version: expected a whole number, not True"),
         ({"version": None}, "x.yaml: version: expected a whole number, not None"),
         ({"tags": [TAG | {"parent": ["x"]}]}, "x.yaml: tag a: parent: expected the id of one tag or heading"),
         ({"tags": [TAG | {"parent": "x"}]}, "x.yaml: tag a: unknown parent x"),
@@ -25,10 +27,6 @@ TAG = {"id": "a", "name": "投诉", "definition": "客户投诉。"}
         ({"tags": [TAG | {"examples": [{"text": "烦", "turn": [1]}]}]}, "tag a: examples: turn: expected a whole"),
         ({"tags": [TAG | {"examples": 5}]}, "tag a: examples: expected a list"),
         ({"tags": [TAG | {"examples": "烦死了"}]}, "tag a: examples: expected a list"),
-        ({"tags": [TAG | {"id": "none"}]}, "x.yaml: tag none: .*have a meaning of their own.*another id"),
-        ({"tags": [TAG | {"id": "cannot_tell"}]}, "tag cannot_tell: .*another id"),
-        ({"tags": [TAG | {"id": "micro"}]}, "tag micro: .*another id"),
-        ({"tags": [TAG | {"id": "macro"}]}, "tag macro: .*another id"),
     ],
 )
 def test_a_file_that_breaks_a_rule_is_refused_with_its_place(change: dict[str, Any], message: str) -> None:
@@ -38,7 +36,7 @@ def test_a_file_that_breaks_a_rule_is_refused_with_its_place(change: dict[str, A
 
 def test_numbers_are_read_as_a_person_writes_them() -> None:
     tags = [TAG | {"id": 5}, TAG | {"id": "b", "parent": 5, "examples": ["烦", {"text": "急", "turn": "3"}]}]
-    found = parse_taxonomy({"version": "2", "tags": tags}, "x.yaml")
+    found = parse_taxonomy({"version": 2.0, "tags": tags}, "x.yaml")
     assert (found.version, found.tags[1].parent, found.tags[1].examples[1].turn) == (2, "5", 3)
 
 

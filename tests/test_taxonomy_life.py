@@ -128,6 +128,7 @@ def test_a_proposal_induced_anew_is_open_again(life: Settings) -> None:
         ((Tag("maturity", "甲", "甲", status="deprecated"),), "no tag in use"),
         ((Tag("b", "乙", "乙", extra={"replaces": ["nobody"]}),), "replaces nobody, which no version had"),
         ((*FIRST.tags, Tag("b", "乙", "乙", extra={"replaces": ["fees"]})), "replaces fees, which is still in use"),
+        ((*FIRST.tags, Tag("cannot_tell", "乙", "乙")), "cannot_tell: an id with a meaning of its own"),
     ],
 )
 def test_a_taxonomy_that_breaks_a_rule_is_refused(life: Settings, tags: tuple[Tag, ...], message: str) -> None:
@@ -135,6 +136,13 @@ def test_a_taxonomy_that_breaks_a_rule_is_refused(life: Settings, tags: tuple[Ta
     with pytest.raises(InputError, match=message):
         approve(life, ANA, ds=NIGHT)
     assert len(all_versions(life)) == 1
+
+
+def test_a_first_version_with_a_reserved_id_labels_nothing(life: Settings) -> None:
+    path = Path(life.label.taxonomy)
+    path.write_text(path.read_text("utf-8").replace("id: maturity", "id: micro"), "utf-8")
+    with pytest.raises(InputError, match="micro: an id with a meaning of its own"):
+        all_versions(life)
 
 
 def test_a_proposal_that_changes_nothing_can_be_approved_and_a_file_cannot(

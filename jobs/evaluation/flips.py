@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import InputError
+from jobs.json_lines import json_lines
 from jobs.metrics import Interval, wilson
 
 Labelling = Mapping[str, frozenset[str]]
@@ -65,18 +65,14 @@ def read_labelling(path: Path) -> dict[str, frozenset[str]]:
         InputError: the file cannot be used, naming the line.
     """
     found: dict[str, frozenset[str]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            record: Any = json.loads(line)
-            name, labels = record["conversation_id"], record["labels"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}:{number}: needs `conversation_id` and `labels`") from error
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    for where, record in json_lines(path):
+        if not isinstance(record, dict) or not {"conversation_id", "labels"} <= set(record):
+            raise InputError(f"{where}: needs `conversation_id` and `labels`")
+        name, labels = record["conversation_id"], record["labels"]
         if not isinstance(name, str) or not isinstance(labels, list) or name in found:
-            raise InputError(f"{path}:{number}: `conversation_id` must be a text met once, `labels` a list")
+            raise InputError(f"{where}: `conversation_id` must be a text met once, `labels` a list")
         found[name] = frozenset(map(str, labels))
     return found
 

@@ -22,6 +22,7 @@ from jobs.errors import InputError
 from jobs.evaluation.evaluate_induction import ASSIGNMENTS, TAXONOMY, gold_by_turn
 from jobs.evaluation.induction_metrics import overlap
 from jobs.induction.proposal import NO_INTENT
+from jobs.json_lines import json_lines
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
 FIGURES, PAGE = "recovery.json", "recovery.md"
@@ -102,8 +103,8 @@ def recovery(input_file: Path, induced_dir: Path, reference_file: Path | None = 
     if not assignments.is_file():
         raise InputError(f"{assignments}: no such file; run `python -m jobs evaluate-induction` first")
     gold = gold_by_turn(read_conversations(input_file))
-    lines = [json.loads(line) for line in assignments.read_text("utf-8").splitlines()]
-    pairs = [(x["tag"], labels[0]) for x in lines if (labels := gold.get((x["conversation_id"], x["turn"])))]
+    turns = [turn for _, turn in json_lines(assignments)]
+    pairs = [(x["tag"], labels[0]) for x in turns if (labels := gold.get((x["conversation_id"], x["turn"])))]
     if not pairs:
         raise InputError(f"{input_file}: none of the assigned turns has gold (turn_labels)")
     induced = load_taxonomy(induced_dir / TAXONOMY)

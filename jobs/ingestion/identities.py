@@ -59,12 +59,13 @@ def read_links(path: Path, ds: str, secret: bytes) -> list[dict[str, Any]]:
     the whole directory: a link that it has no more is not in force.
 
     Raises:
-        InputError: the file is missing or a line cannot be used. A wrong link would join two customers, so
-            nothing is guessed here.
+        InputError: the file is missing or empty, or a line cannot be used. A wrong link would join two customers, and
+            without any all would fall apart, so nothing is guessed here.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file of identity links (source.identities in the settings)")
     rows: list[dict[str, Any]] = []
+    where = ""
     for where, link in json_lines(path):
         if not isinstance(link, dict):
             raise InputError(f"{where}: expected a JSON object with id_type, id, linked_type, linked_id")
@@ -80,7 +81,22 @@ def read_links(path: Path, ds: str, secret: bytes) -> list[dict[str, Any]]:
                 "linked_type": linked_kind,
             }
         )
+    if not where:
+        raise InputError(
+            f"{path}: holds no link, so every link so far would end; without a directory set source.identities to null"
+        )
     return rows
+
+
+def ended_links(links: pd.DataFrame) -> int:
+    """How many links between two ids the newest night no longer has that the night before it had (see `resolve`)."""
+    joins = links[links["party_key"] != links["linked_key"]]
+    newest = links["ds"].max()
+    earlier = joins[joins["ds"] < newest]
+    before = earlier[earlier["ds"] == earlier["ds"].max()]
+    ends = ["party_key", "linked_key"]
+    now = set(joins[joins["ds"] == newest][ends].itertuples(index=False, name=None))
+    return len(set(before[ends].itertuples(index=False, name=None)) - now)
 
 
 def resolve(links: pd.DataFrame) -> pd.DataFrame:

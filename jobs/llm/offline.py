@@ -45,6 +45,13 @@ CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, size INTEGER, changed I
 CREATE TABLE IF NOT EXISTS requests (custom_id TEXT PRIMARY KEY, line TEXT);
 CREATE TABLE IF NOT EXISTS answers (custom_id TEXT PRIMARY KEY, status INTEGER, body TEXT);
 """
+_OPEN = """
+SELECT custom_id, line FROM wanted JOIN requests USING (custom_id)
+WHERE custom_id NOT IN (SELECT custom_id FROM answers) ORDER BY custom_id
+"""
+_COUNT_OPEN = """
+SELECT count(*) FROM wanted JOIN requests USING (custom_id) WHERE custom_id NOT IN (SELECT custom_id FROM answers)
+"""
 
 
 class BadLineError(Exception):
@@ -128,8 +135,9 @@ class OfflineFolder:
                         rejected[reason] = rejected.get(reason, 0) + 1
             asked = connection.execute("SELECT count(*) FROM requests").fetchone()[0]
             answered = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
-            waiting = sum(1 for _ in self._waiting(connection))
-        return Collected(int(asked), int(answered), waiting, rejected)
+            self._look_up_wanted(connection)
+            waiting = connection.execute(_COUNT_OPEN).fetchone()[0]
+        return Collected(int(asked), int(answered), int(waiting), rejected)
 
     def _keep(self, connection: sqlite3.Connection, line: str) -> str | None:
         """Why a line was not kept, None where it was or is blank."""
@@ -148,17 +156,15 @@ class OfflineFolder:
         added = connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", row).rowcount
         return None if added else "a second answer to the same request"
 
-    def _waiting(self, connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-        """(custom_id, line) of what this night's last `label` asked for and nobody has answered, in a fixed order."""
+    def _look_up_wanted(self, connection: sqlite3.Connection) -> None:
+        """Fill the table `wanted` with the ids of what this night's last `label` asked for."""
         place = self.folder / "wanted"
         # A night of before there was such a folder waits for all that it asked.
         files = (place if place.is_dir() else self.folder / "requests").glob("*.jsonl")
-        wanted = {json.loads(line)["custom_id"] for path in files for line in path.open(encoding="utf-8")}
-        query = "SELECT line, status FROM requests LEFT JOIN answers USING (custom_id) WHERE custom_id = ?"
-        for custom_id in sorted(wanted):
-            found = connection.execute(query, (custom_id,)).fetchone()
-            if found is not None and found[1] is None:
-                yield custom_id, found[0]
+        connection.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (custom_id TEXT PRIMARY KEY)")
+        connection.execute("DELETE FROM wanted")
+        rows = ((json.loads(line)["custom_id"],) for path in files for line in path.open(encoding="utf-8"))
+        connection.executemany("INSERT OR IGNORE INTO wanted VALUES (?)", rows)
 
     def open_requests(self, most: int, leave_out: Collection[str] = ()) -> Iterator[list[str]]:
         """Lines of requests that this night waits for, in files' worth of at most `most`, in a fixed order.
@@ -166,7 +172,8 @@ class OfflineFolder:
         `leave_out`: ids of those that are not to be among them.
         """
         with self._open() as connection:
-            lines = [line for custom_id, line in self._waiting(connection) if custom_id not in leave_out]
+            self._look_up_wanted(connection)
+            lines = [line for custom_id, line in connection.execute(_OPEN) if custom_id not in leave_out]
         for start in range(0, len(lines), most):
             yield lines[start : start + most]
 

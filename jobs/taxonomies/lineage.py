@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from jobs.errors import InputError
-from jobs.taxonomy import Tag, Taxonomy
+from jobs.taxonomy import Tag, Taxonomy, check_ids
 
 DEPRECATED = "deprecated"
 
@@ -88,8 +88,8 @@ def next_version(old: Taxonomy, wanted: Taxonomy) -> Taxonomy:
     A tag of `old` whose heading `wanted` does not have stands under none.
 
     Raises:
-        InputError: `wanted` has no tag in use, two tags of one name, an id that was deprecated before, a heading with
-            the id of a tag, an ancestor nobody knows or that is still in use.
+        InputError: `wanted` has no tag in use, two tags of one name, a reserved id, an id that was deprecated before, a
+            heading with the id of a tag, an ancestor nobody knows or that is still in use.
     """
     tags = [_settled(tag) for tag in wanted.tags]
     in_use = [tag for tag in tags if tag.status != DEPRECATED]
@@ -98,6 +98,7 @@ def next_version(old: Taxonomy, wanted: Taxonomy) -> Taxonomy:
     names = [tag.name.strip() for tag in in_use]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"several tags have the name {', '.join(twice)}: analysts could not tell them apart")
+    check_ids(replace(wanted, tags=tuple(in_use)), "the new version")
     ended = {tag.id for tag in old.tags if tag.status == DEPRECATED}
     if again := sorted(ended & {tag.id for tag in in_use}):
         raise InputError(f"ids that were deprecated earlier are never used again: {', '.join(again)}; take new ids")

@@ -18,7 +18,7 @@ import yaml
 from jobs.errors import InputError
 from jobs.settings import Settings
 from jobs.storage import check_ds
-from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy, parse_taxonomy
+from jobs.taxonomy import Taxonomy, check_ids, dump_taxonomy, load_taxonomy, parse_taxonomy
 
 _FILE = re.compile(r"^v(\d+)\.yaml$", re.ASCII)
 
@@ -73,6 +73,8 @@ def all_versions(settings: Settings) -> list[Version]:
     folder = versions_folder(settings)
     found = {int(m[1]): p for p in folder.glob("v*.yaml") if (m := _FILE.match(p.name))} if folder.is_dir() else {}
     later = [_stored(found[number]) for number in sorted(found)]
+    if not later:
+        check_ids(first.taxonomy, str(path))
     if later and later[0].taxonomy.version <= first.taxonomy.version:
         raise InputError(
             f"{path} is version {first.taxonomy.version}, but {later[0].path} was approved after an earlier one: "
