@@ -1,12 +1,15 @@
 """Fact tables: Spark tables partitioned by `ds`, one night replaced as a whole.
 
-Path formats (parquet, orc) are written a partition folder at a time: Spark's dynamic overwrite would leave the old
-night in place when the new one is empty. Other formats (delta, iceberg) go through the catalog and overwrite by
-predicate; they need the cluster's jars.
+Path formats (parquet, orc) are written a partition folder at a time, beside the old one, which is then replaced:
+Spark's dynamic overwrite would leave the old night in place when the new one is empty, and its plain one deletes the old night
+before it writes. Other formats (delta, iceberg) go through the catalog and overwrite by predicate; they need the
+cluster's jars.
 """
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -62,9 +65,16 @@ class Tables:
         if self.format in PATH_FORMATS:
             from pyarrow.dataset import dataset  # not for every command that knows tables
 
-            shaped.write.format(self.format).mode("overwrite").save(str(self.path(name, ds)))
-            # Files say how many rows they hold: no Spark job is needed to count what was just written.
-            return int(dataset(self.path(name, ds), format=self.format).count_rows())
+            # Readers pass over names that begin with an underscore.
+            staged = self.path(name) / f"_staged-{uuid.uuid4().hex}"
+            try:
+                shaped.write.format(self.format).save(str(staged))
+                # Files say how many rows they hold: no Spark job is needed to count what was just written.
+                count = int(dataset(staged, format=self.format).count_rows())
+                _swap(staged, self.path(name, ds))
+            finally:
+                shutil.rmtree(staged, ignore_errors=True)
+            return count
         rows = shaped.withColumn("ds", F.lit(ds))
         if self.spark.catalog.tableExists(name):
             rows.writeTo(name).overwrite(F.col("ds") == ds)
@@ -117,6 +127,15 @@ class Tables:
     def _shaped(self, name: str, frame: DataFrame) -> DataFrame:
         columns = (column for column in load_contract(name).columns if column.name != "ds")
         return frame.selectExpr(*(f"CAST(`{c.name}` AS {c.physical_type}) AS `{c.name}`" for c in columns))
+
+
+def _swap(new: Path, place: Path) -> None:
+    """Put the folder `new` where `place` is, whatever lies there."""
+    old = new.with_name(new.name.replace("_staged", "_replaced"))
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _only(frame: DataFrame, columns: Iterable[str]) -> DataFrame:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.sql import functions as F
 
 from jobs.errors import ContractError, GateError, InputError
 from jobs.ingest import ingest
@@ -114,6 +115,18 @@ def test_a_night_without_conversations_fails(tables: Tables, settings: Settings)
     file.parent.mkdir()
     with pytest.raises(InputError, match=r"no chats for 2026-11-20: .* holds no Parquet"):
         ingest(tables, parquet, NIGHT)
+
+
+def test_writing_that_is_cut_off_leaves_the_night_as_it_was(tables: Tables, settings: Settings) -> None:
+    put(settings, [chat("c1"), chat("c2")])
+    ingest(tables, settings, NIGHT)
+    broken = tables.read("conversations", NIGHT).withColumn("channel", F.raise_error(F.lit("cut off")).cast("string"))
+    with pytest.raises(Exception, match="cut off"):
+        tables.write("conversations", broken, NIGHT)
+    assert tables.read("conversations", NIGHT).count() == tables.read_all("conversations").count() == 2
+    assert tables.write("conversations", tables.read("conversations", NIGHT).limit(1), NIGHT) == 1
+    assert tables.read_all("conversations").count() == 1
+    assert [path.name for path in tables.path("conversations").iterdir()] == [f"ds={NIGHT}"]
 
 
 def test_a_failed_replay_leaves_the_night_as_it_was(tables: Tables, settings: Settings, tmp_path: Path) -> None:
