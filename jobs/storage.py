@@ -1,9 +1,9 @@
 """Fact tables: Spark tables partitioned by `ds`, one night replaced as a whole.
 
 Path formats (parquet, orc) are written a partition folder at a time, beside the old one, which is then replaced:
-Spark's dynamic overwrite would leave the old night in place when the new one is empty, and its plain one deletes the old night
-before it writes. Other formats (delta, iceberg) go through the catalog and overwrite by predicate; they need the
-cluster's jars.
+Spark's dynamic overwrite would leave the old night in place when the new one is empty, and its plain one deletes the
+old night before it writes. Other formats (delta, iceberg) go through the catalog and overwrite by predicate; they need
+the cluster's jars.
 """
 
 from __future__ import annotations
