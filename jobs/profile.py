@@ -19,6 +19,7 @@ from jobs.profiling.history import profiles, tag_history, timeline
 from jobs.profiling.intents import investment_intents
 from jobs.settings import Settings
 from jobs.storage import Tables, check_ds
+from jobs.taxonomies.lineage import current_labels
 from jobs.taxonomies.store import approved_taxonomy
 
 
@@ -52,7 +53,9 @@ def profile(tables: Tables, settings: Settings, ds: str, say: Callable[[str], No
     taxonomy = approved_taxonomy(settings, ds)
     moments = [tag.id for tag in taxonomy.tags if tag.kind == "mot"]
     intent_tags = [tag.id for tag in taxonomy.tags if tag.kind == "intent"]
-    days, purposes = settings.profile.tag_days, settings.profile.purposes
+    days, purposes = settings.profile.tag_days, current_labels(taxonomy, settings.profile.purposes)
+    if ended := [tag for tag in settings.profile.purposes if not current_labels(taxonomy, [tag])]:
+        say(f"profile {ds}: profile.purposes names tags that are no longer in use: {', '.join(ended)}")
 
     people = contacts(tables, ds).persist(StorageLevel.MEMORY_AND_DISK)
     tagged = tagged_contacts(tables, people, ds, without=without, withhold=withhold)

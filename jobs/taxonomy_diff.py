@@ -98,7 +98,7 @@ def diff_taxonomies(old: Taxonomy, new: Taxonomy) -> TaxonomyDiff:
         tuple((a, b) for a, b in both if a.name != b.name),
         tuple((a, b) for a, b in both if a.definition_hash != b.definition_hash),
         tuple(neighbours),
-        tuple(t for t in uncovered if t.id not in after) if added else (),
+        tuple(t for t in uncovered if t.id not in after and t.id not in gone) if added else (),
         split,
         merged,
     )

@@ -33,10 +33,10 @@ ORDER = ("retirement", "child_education", "home_purchase", "growth", "preservati
 
 def mention(talk: str, night: str, tag: str, amount: float | None = None, **values: Any) -> Mention:
     defaults: dict[str, Any] = {"party_key": "p", "confidence": 0.9, "quality": "met", "turns": frozenset({1})}
+    defaults["when"] = f"{night}T09:00:00"
     return Mention(
         conversation_id=talk,
         night=night,
-        when=f"{night}T09:00:00",
         tag_id=tag,
         rank=ORDER.index(tag),
         amount=amount,
@@ -85,6 +85,20 @@ def test_a_pot_spoken_of_again_keeps_its_id_and_takes_the_newest_known_values() 
     assert (after.amount, after.horizon_months, after.risk_preference) == (300_000, 24.0, "high")
     assert after.needed_by == "2028-11-19"
     assert (after.first.night, after.last.night, after.mentions) == (FIRST, SECOND, 2)
+
+
+def test_a_talk_that_is_delivered_late_ends_no_pot_before_it_begins() -> None:
+    late = mention("a", "2026-11-20", "home_purchase", 5e5, when="2026-05-01T09:00:00")
+    [pot] = fold_pots([mention("b", "2026-06-01", "home_purchase", 5e5), late], PURPOSES, 365)
+    assert (pot.first_seen, pot.last_seen, pot.mentions) == ("2026-06-01", "2026-11-20", 2)
+
+
+def test_words_stay_as_long_as_a_value_that_was_read_from_them() -> None:
+    amount = mention("a", FIRST, "growth", 5e5, said=("50万",))
+    risk = mention("b", SECOND, "growth", risk_preference="low", said=("稳一点",))
+    both = mention("c", THIRD, "growth", 5e5, risk_preference="high", said=("50万可以冒险",))
+    assert [pot.said for pot in fold_pots([amount, risk], PURPOSES, 90)] == [("稳一点", "50万")]
+    assert [pot.said for pot in fold_pots([amount, risk, both], PURPOSES, 90)] == [("50万可以冒险",)]
 
 
 def test_conflicting_amount_or_a_long_silence_opens_a_new_pot() -> None:

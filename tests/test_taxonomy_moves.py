@@ -11,6 +11,7 @@ from jobs.errors import InputError, ServerError
 from jobs.settings import Settings
 from jobs.taxonomies.moves import Move, compare, moves, moves_in_words
 from jobs.taxonomy import Tag, Taxonomy
+from jobs.taxonomy_diff import diff_taxonomies
 from tests.fake_llm import FakeLlm, Reply, reply_json, reply_status
 from tests.small_night import at
 
@@ -48,6 +49,7 @@ SAID = {
     "c8": ("在吗", set[str](), set[str]()),
 }
 CHATS = [Conversation(name, (Turn("customer", text),)) for name, (text, _, _) in SAID.items()]
+WEIGHTS = {chat.conversation_id: 93.0 if chat.conversation_id == "c8" else 1.0 for chat in CHATS}
 ROWS = (
     Move("金条", "added", 0, 1, 0),
     Move("到期承接", "redefined", 2, 1, 1),
@@ -72,18 +74,36 @@ def test_every_kind_of_change_is_counted_once() -> None:
     after = {name: frozenset(new) for name, (_, _, new) in SAID.items()}
     moved, rows = compare(OLD, NEW, before, after)
     assert rows == ROWS
-    assert moved == 3, "c3 lost its split tag, c6 its redefined one, c7 changed; the heirs' own shares are no moves"
+    assert len(moved) == 3, (
+        "c3 lost its split tag, c6 its redefined one, c7 changed; the heirs' own shares are no moves"
+    )
+
+
+def test_who_goes_to_an_heir_of_a_split_has_not_left_a_merge() -> None:
+    old = Taxonomy("t", 1, (Tag("home", "房", "房"), Tag("car", "车", "车")))
+    heirs = (
+        Tag("x", "大件", "x", extra={"replaces": ["home", "car"]}),
+        Tag("y", "首套", "y", extra={"replaces": ["home"]}),
+    )
+    moved, _ = compare(old, Taxonomy("t", 2, heirs), {"c1": {"home"}, "c2": {"home"}}, {"c1": {"y"}, "c2": {"y"}})
+    assert moved == set()
+
+
+def test_tags_that_were_split_or_merged_are_not_said_to_be_far_from_all() -> None:
+    assert diff_taxonomies(OLD, NEW).uncovered == (OLD.tag("weather"),)
 
 
 def test_the_sample_is_labelled_under_both_and_nothing_is_saved(settings: Settings) -> None:
     seen: list[str] = []
     with FakeLlm(labeller) as fake:
-        found = moves(at(settings, fake.base_url), OLD, NEW, CHATS, lambda what, done, total: seen.append(what))
+        found = moves(
+            at(settings, fake.base_url), OLD, NEW, CHATS, lambda what, done, total: seen.append(what), weights=WEIGHTS
+        )
     assert (found.compared, found.moved, found.unanswered, found.requests) == (8, 3, 0, 16)
     assert found.tags == ROWS and set(seen) == {"as it is", "as it would be"}
     assert not settings.warehouse.exists()
-    page = moves_in_words(found, 0.95)
-    assert page.startswith("3 of 8 sampled conversations move (14% to 69% of all)")
+    page = moves_in_words(found)
+    assert page.startswith("3 of 8 sampled conversations move; they stand for some 3% of all")
     assert "| 赎回转出 | split | 3 | 2 | 0 | 1 |" in page and "| 金条 | added | 0 | 1 | 1 | 0 |" in page
 
 
@@ -92,7 +112,7 @@ def test_conversations_without_a_usable_answer_are_not_compared(settings: Settin
         return Reply("？") if "我要卖出" in body["messages"][-1]["content"] else labeller(body)
 
     with FakeLlm(stubborn) as fake:
-        found = moves(at(settings, fake.base_url), OLD, NEW, CHATS)
+        found = moves(at(settings, fake.base_url), OLD, NEW, CHATS, weights=WEIGHTS)
     assert (found.compared, found.unanswered) == (7, 1)
     assert next(move for move in found.tags if move.change == "split").before == 2
 
@@ -100,11 +120,11 @@ def test_conversations_without_a_usable_answer_are_not_compared(settings: Settin
 def test_what_cannot_be_counted_is_said(settings: Settings) -> None:
     renamed = Taxonomy("small", 2, tuple(Tag(t.id, t.name + "。", t.definition) for t in OLD.tags))
     with pytest.raises(InputError, match="nothing but names"):
-        moves(settings, OLD, renamed, CHATS)
+        moves(settings, OLD, renamed, CHATS, weights=WEIGHTS)
     with pytest.raises(ServerError, match="serve up"):
-        moves(at(settings, "http://127.0.0.1:9/v1"), OLD, NEW, CHATS)
+        moves(at(settings, "http://127.0.0.1:9/v1"), OLD, NEW, CHATS, weights=WEIGHTS)
     files = settings.model_copy(update={"llm": settings.llm.model_copy(update={"mode": "files"})})
     with pytest.raises(InputError, match="server"):
-        moves(files, OLD, NEW, CHATS)
+        moves(files, OLD, NEW, CHATS, weights=WEIGHTS)
     with FakeLlm(reply_status(500)) as fake, pytest.raises(ServerError, match="no usable answer"):
-        moves(at(settings, fake.base_url), OLD, NEW, CHATS)
+        moves(at(settings, fake.base_url), OLD, NEW, CHATS, weights=WEIGHTS)

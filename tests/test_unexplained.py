@@ -82,9 +82,12 @@ def test_a_sample_keeps_them_in_strata_of_their_own(labelled: Tables, settings: 
     assert strata[f"wecom {NIGHT} no tag"] in (7, 8)
     assert all((int(row["conversation_id"][1:]) < 30) == row["stratum"].endswith("no tag") for row in rows)
     assert sum(row["share"] for row in rows) == pytest.approx(1)
-    some = sampled_chats(labelled, NIGHT, 4)
-    assert len(some) == 4 and {c.conversation_id for c in some} <= {row["conversation_id"] for row in rows}
-    assert sampled_chats(labelled, NIGHT, 4) == some and all(c.customer_text for c in some)
+    some, weights = sampled_chats(labelled, NIGHT, 4)
+    assert weights == {r["conversation_id"]: r["weight"] for r in rows if r["conversation_id"] in weights}
+    assert len(some) == len(weights) == 4 and {c.conversation_id for c in some} <= {
+        row["conversation_id"] for row in rows
+    }
+    assert sampled_chats(labelled, NIGHT, 4) == (some, weights) and all(c.customer_text for c in some)
 
 
 @pytest.mark.spark

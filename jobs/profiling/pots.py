@@ -52,10 +52,15 @@ class Mention:
 
 @dataclass(slots=True)
 class Pot:
-    """One pot of money; `first` is the mention that opened it."""
+    """One pot of money; `first` is the mention that opened it, in the order of the talks.
+
+    `first_seen` and `last_seen` are nights: a talk may be delivered long after it was held.
+    """
 
     first: Mention
     last: Mention
+    first_seen: str
+    last_seen: str
     mentions: int = 1
     confidence: float = 0.0
     amount: float | None = None
@@ -76,6 +81,10 @@ class Pot:
     def add(self, mention: Mention) -> None:
         """Take in a newer mention: its known values replace older ones."""
         self.last = mention
+        self.first_seen, self.last_seen = min(self.first_seen, mention.night), max(self.last_seen, mention.night)
+        if not self._holds_more_than(mention):
+            self.said = ()
+        self.said = tuple(dict.fromkeys((*mention.said, *self.said)))
         self.confidence = max(self.confidence, mention.confidence)
         self.also |= set(mention.also) | {mention.tag_id}
         self.also.discard(self.first.tag_id)
@@ -87,7 +96,11 @@ class Pot:
         self.risk_preference = mention.risk_preference or self.risk_preference
         if mention.expected_return is not None:
             self.expected_return = mention.expected_return
-        self.said = mention.said or self.said
+
+    def _holds_more_than(self, mention: Mention) -> bool:
+        """Whether a value that the mention does not speak of stands, so that its words are still true."""
+        values = ("amount", "horizon_months", "risk_preference", "expected_return")
+        return any(getattr(self, name) is not None and getattr(mention, name) is None for name in values)
 
 
 def _day_after(night: str, months: float) -> str | None:
@@ -139,7 +152,7 @@ def merge_conversation(mentions: Iterable[Mention], purposes: Sequence[str]) -> 
 
 
 def _joins(pot: Pot, mention: Mention, window_days: int) -> bool:
-    apart = date.fromisoformat(mention.night) - date.fromisoformat(pot.last.night)
+    apart = date.fromisoformat(mention.night) - date.fromisoformat(pot.last_seen)
     if apart.days > window_days or pot.last.order[:3] == mention.order[:3]:
         return False  # two pots of one conversation were told apart by rule 1
     known = _money(pot) is not None and _money(mention) is not None
@@ -164,7 +177,7 @@ def fold_pots(mentions: Iterable[Mention], purposes: Sequence[str], window_days:
         for mention in merge_conversation(conversation, purposes):
             open_pots = [(i, pot) for i, pot in enumerate(pots) if _joins(pot, mention, window_days)]
             if not open_pots:
-                pot = Pot(first=mention, last=mention, mentions=0)
+                pot = Pot(mention, mention, mention.night, mention.night, mentions=0)
                 pots.append(pot)
             else:
                 pot = max(

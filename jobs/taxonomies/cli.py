@@ -96,12 +96,12 @@ def count_moves(
     from jobs.taxonomies.moves import moves, moves_in_words, sampled_chats
 
     with open_tables("taxonomy", ds) as (tables, settings):
-        chats = sampled_chats(tables, ds, limit)
+        chats, weights = sampled_chats(tables, ds, limit)
     before = _chosen(settings, old, None)
     after = load_taxonomy(file) if file is not None else _chosen(settings, new, None if new is not None else ds)
     with Bars() as progress:
-        found = moves(settings, before, after, chats, progress)
-    _say(moves_in_words(found, settings.gate.confidence))
+        found = moves(settings, before, after, chats, progress, weights=weights)
+    _say(moves_in_words(found))
 
 
 @app.command()

@@ -14,10 +14,8 @@ from jobs.llm.client import LlmClient
 from jobs.llm.labelling import LabelOutcome, LabelPrompt, label_conversations
 from jobs.llm.profiles import load_profile
 from jobs.llm.server import server_status
-from jobs.metrics import wilson
 from jobs.settings import Settings
 from jobs.storage import Tables
-from jobs.taxonomies.lineage import replaces
 from jobs.taxonomy import Taxonomy
 from jobs.taxonomy_diff import diff_taxonomies, plain
 
@@ -41,10 +39,14 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """`moved` of `compared` conversations gain or lose a changed tag; `unanswered` ones are not compared."""
+    """`moved` of `compared` conversations gain or lose a changed tag; `unanswered` ones are not compared.
+
+    `share`: of all conversations that the compared ones stand for, those that the moved ones stand for.
+    """
 
     compared: int
     moved: int
+    share: float
     unanswered: int
     requests: int
     tags: tuple[Move, ...]
@@ -58,11 +60,12 @@ def changed_tags(old: Taxonomy, new: Taxonomy) -> list[tuple[str, str, frozenset
     for parent, heirs in diff.split:
         found.append((parent.name, "split", frozenset([parent.id]), frozenset(heir.id for heir in heirs)))
         found += [(heir.name, f"part of {parent.name}", frozenset([parent.id]), frozenset([heir.id])) for heir in heirs]
-    found += [(tag.name, "merged", frozenset(replaces(tag)), frozenset([tag.id])) for _, tag in diff.merged]
+    for parents, tag in diff.merged:
+        found.append((tag.name, "merged", frozenset(parent.id for parent in parents), frozenset([tag.id])))
     return found + [(tag.name, "removed", frozenset([tag.id]), frozenset[str]()) for tag in diff.removed]
 
 
-def compare(old: Taxonomy, new: Taxonomy, before: Labels, after: Labels) -> tuple[int, tuple[Move, ...]]:
+def compare(old: Taxonomy, new: Taxonomy, before: Labels, after: Labels) -> tuple[set[str], tuple[Move, ...]]:
     """(conversations that move, moves by tag) between two labellings of the same conversations."""
     moved: set[str] = set()
     rows = []
@@ -72,22 +75,28 @@ def compare(old: Taxonomy, new: Taxonomy, before: Labels, after: Labels) -> tupl
         rows.append(Move(name, change, len(had), len(has), len(had & has)))
         if not change.startswith("part of"):  # its parent's row says who moved
             moved |= had ^ has
-    return len(moved), tuple(rows)
+    return moved, tuple(rows)
 
 
-def sampled_chats(tables: Tables, ds: str, limit: int) -> list[Conversation]:
+def sampled_chats(tables: Tables, ds: str, limit: int) -> tuple[list[Conversation], dict[str, float]]:
     """Up to `limit` conversations of the sample of night `ds`, drawn by a hash: the same at every call.
+
+    Returns:
+        Them, and by id how many conversations each stands for.
 
     Raises:
         InputError: the night has no sample.
     """
-    samples = tables.read("samples", ds).select("conversation_id", "conversation_ds")
+    samples = tables.read("samples", ds).select("conversation_id", "conversation_ds", "weight")
     drawn = samples.orderBy(F.xxhash64("conversation_id"), "conversation_id").limit(limit)
     texts = tables.read_all("conversations", until=ds).withColumnRenamed("ds", "conversation_ds")
-    rows = texts.join(drawn, ["conversation_id", "conversation_ds"]).select("conversation_id", "turns").collect()
-    return [
+    rows = (
+        texts.join(drawn, ["conversation_id", "conversation_ds"]).select("conversation_id", "turns", "weight").collect()
+    )
+    chats = [
         Conversation(row["conversation_id"], tuple(Turn(t["speaker"], t["text"]) for t in row["turns"])) for row in rows
     ]
+    return chats, {row["conversation_id"]: row["weight"] for row in rows}
 
 
 def _labels(outcomes: Sequence[LabelOutcome]) -> dict[str, frozenset[str]]:
@@ -95,9 +104,17 @@ def _labels(outcomes: Sequence[LabelOutcome]) -> dict[str, frozenset[str]]:
 
 
 def moves(
-    settings: Settings, old: Taxonomy, new: Taxonomy, chats: Sequence[Conversation], progress: Progress | None = None
+    settings: Settings,
+    old: Taxonomy,
+    new: Taxonomy,
+    chats: Sequence[Conversation],
+    progress: Progress | None = None,
+    *,
+    weights: Mapping[str, float],
 ) -> Moves:
     """Have the LLM label `chats` (each id once) under both taxonomies and count what the change moves.
+
+    `weights`: by id, how many conversations each stands for.
 
     Raises:
         InputError: nothing but names differs; or the LLM is reached by files.
@@ -130,15 +147,16 @@ def moves(
     if not both:
         raise ServerError("the LLM gave no usable answer about any of the conversations")
     moved, rows = compare(old, new, {i: before[i] for i in both}, {i: after[i] for i in both})
-    return Moves(len(both), moved, len(chats) - len(both), requests, rows)
+    share = sum(weights[i] for i in moved) / sum(weights[i] for i in both)
+    return Moves(len(both), len(moved), share, len(chats) - len(both), requests, rows)
 
 
-def moves_in_words(found: Moves, confidence: float) -> str:
+def moves_in_words(found: Moves) -> str:
     """The counts as a page."""
-    share = wilson(found.moved, found.compared, confidence)
     lines = [
-        f"{found.moved} of {found.compared} sampled conversations move ({share.low:.0%} to {share.high:.0%} of all), "
-        f"as the LLM labels them under both versions; {found.unanswered} without a usable answer, "
+        f"{found.moved} of {found.compared} sampled conversations move; they stand for some {found.share:.0%} of all "
+        "(a sample drawn for its differences: what many say is in it once, so no interval is given), as the LLM labels "
+        f"them under both versions; {found.unanswered} without a usable answer, "
         f"{found.requests} requests, nothing saved.",
         "",
         "| tag | change | before | after | gain it | lose it |",
