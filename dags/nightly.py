@@ -21,10 +21,17 @@ with DAG(
     default_args=DEFAULT_ARGS,
     tags=["dongcha"],
 ):
-    serving_up = stage("serve up", retries=0, execution_timeout=timedelta(minutes=30)).as_setup()
-    serving_down = stage("serve down", retries=0)
+    # Longer than any profile's own patience, whose error says more.
+    serving_up = stage(
+        "serve up --for nightly", task_id="serve_up", retries=0, execution_timeout=timedelta(hours=1)
+    ).as_setup()
+    serving_down = stage("serve down --for nightly", task_id="serve_down", retries=0)
     label = stage("label", pool="llm", execution_timeout=timedelta(hours=6))
     train = stage("train")
+    # Before the gate: a night that is stopped needs its report most.
+    report = stage("report")
+    # Nothing waits for MLflow: where it is down, its task alone fails.
+    chain(report, stage("track"))
     chain(
         stage("ingest"),
         stage("check conversations quarantine identities", task_id="check_ingest", retries=0),
@@ -38,8 +45,7 @@ with DAG(
         label,
         stage("check labels label_outcomes", task_id="check_labels", retries=0),
         stage("score"),
-        # Before the gate: a night that is stopped needs its report most.
-        stage("report"),
+        report,
         stage("gate", retries=0),
         stage("profile"),
         stage(

@@ -29,8 +29,11 @@ with DAG(
     params={"ask_person": Param(True, type="boolean", description="Wait for a person's decision about the proposal.")},
     user_defined_macros={"output_of": output_of},
 ):
-    serving_up = stage("serve up", retries=0, execution_timeout=timedelta(minutes=30)).as_setup()
-    serving_down = stage("serve down", retries=0)
+    # Longer than any profile's own patience, whose error says more.
+    serving_up = stage(
+        "serve up --for taxonomy", task_id="serve_up", retries=0, execution_timeout=timedelta(hours=1)
+    ).as_setup()
+    serving_down = stage("serve down --for taxonomy", task_id="serve_down", retries=0)
     induce = stage("induce", pool="llm", execution_timeout=timedelta(hours=6))
     chain(
         stage("ingest --window"),

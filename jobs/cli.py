@@ -175,16 +175,24 @@ def profile(ds: Ds) -> None:
 
 @app.command(rich_help_panel=NIGHT)
 def report(ds: Ds) -> None:
-    """Write the tag quality report and log the night to MLflow."""
+    """Write the tag quality report."""
     from jobs.report.build import build_report
+
+    with _tables("report", ds) as (tables, settings):
+        _say(f"report {ds}: {build_report(tables, settings, ds)}")
+
+
+@app.command(rich_help_panel=NIGHT)
+def track(ds: Ds) -> None:
+    """Log the night, its report and its student to MLflow."""
+    from jobs.report.build import report_path
     from jobs.students import student_of_night
     from jobs.tracking import log_night
 
-    with _tables("report", ds) as (tables, settings):
-        page = build_report(tables, settings, ds)
-        _say(f"report {ds}: {page}")
+    with _tables("track", ds) as (tables, settings):
+        page = report_path(settings, ds)
         run_id = log_night(tables, settings, ds, student_dir=student_of_night(settings, ds)[1], report=page)
-        _say(f"report {ds}: MLflow run {run_id}")
+        _say(f"track {ds}: MLflow run {run_id}")
 
 
 @app.command(rich_help_panel=NIGHT)

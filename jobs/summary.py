@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.errors import DongchaError
 from jobs.profiling import PROFILE_TABLES
+from jobs.publishing.database import shown
 from jobs.report.build import report_path
 from jobs.report.data import collect_night
 from jobs.report.night import MACRO, MICRO, Flow, Score
@@ -63,7 +64,7 @@ def summary(tables: Tables, settings: Settings, ds: str) -> Summary:
         confidence=settings.gate.confidence,
         published=_published(settings),
         report=page if page.is_file() else None,
-        crm_url=make_url(settings.crm_url).render_as_string(hide_password=True),
+        crm_url=shown(make_url(settings.crm_url)),
         mlflow_uri=settings.mlflow_uri,
     )
 
@@ -94,8 +95,9 @@ def _published(settings: Settings) -> dict[str, int]:
                     counts[name] = int(connection.execute(select(func.count()).select_from(table)).scalar_one())
             return counts
     except SQLAlchemyError as error:
-        shown = url.render_as_string(hide_password=True)
-        raise DongchaError(f"the CRM's database {shown} cannot be read ({type(error).__name__}): is it up?") from error
+        raise DongchaError(
+            f"the CRM's database {shown(url)} cannot be read ({type(error).__name__}): is it up?"
+        ) from error
     finally:
         engine.dispose()
 

@@ -49,10 +49,15 @@ def log_night(tables: Tables, settings: Settings, ds: str, *, student_dir: Path 
     night = collect_night(tables, ds)
     taxonomy = approved_taxonomy(settings, ds)
     figures = _metrics(night) | usage_metrics(tables, ds)
-    client = _client(settings)
-    experiment = _experiment(client, settings)
-    earlier = _runs_of_night(client, experiment, ds)
-    run = client.create_run(experiment, tags={"ds": ds, "scenario": settings.scenario}, run_name=f"night {ds}")
+    try:
+        client = _client(settings)
+        experiment = _experiment(client, settings)
+        earlier = _runs_of_night(client, experiment, ds)
+        run = client.create_run(experiment, tags={"ds": ds, "scenario": settings.scenario}, run_name=f"night {ds}")
+    except DongchaError:
+        raise
+    except Exception as error:
+        raise DongchaError(_refused(settings, ds, error)) from error
     run_id: str = run.info.run_id
     try:
         _log(client, run_id, _parameters(night, taxonomy, settings, student_dir), figures)
@@ -63,11 +68,15 @@ def log_night(tables: Tables, settings: Settings, ds: str, *, student_dir: Path 
             _register(client, run_id, f"dongcha-{settings.scenario}-student", student_dir.name)
     except Exception as error:
         client.set_terminated(run_id, "FAILED")
-        raise DongchaError(f"MLflow did not take night {ds} ({settings.mlflow_uri}): {error}") from error
+        raise DongchaError(_refused(settings, ds, error)) from error
     client.set_terminated(run_id, "FINISHED")
     for old in earlier:
         client.set_tag(old, "superseded_by", run_id)
     return run_id
+
+
+def _refused(settings: Settings, ds: str, error: Exception) -> str:
+    return f"MLflow did not take night {ds} ({settings.mlflow_uri}): {error}"
 
 
 def _client(settings: Settings) -> MlflowClient:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import yaml
 from jobs.errors import ServerError
 from jobs.llm import profiles
 from jobs.llm.process import ServerProcess, load_state, save_state, start_time, stop_group
+from jobs.llm.profiles import load_profile
 from jobs.llm.server import running_server, serve_down, serve_up, server_status
 from jobs.settings import PROJECT, LlmSettings, Settings
 from tests.fake_llm import FakeLlm, reply_json
@@ -94,6 +97,21 @@ def test_up_twice_down_twice(stand_in: Settings) -> None:
     assert not serve_down(stand_in, quiet)
 
 
+def test_a_server_goes_on_until_its_last_user_lets_it_go(stand_in: Settings) -> None:
+    """Two DAGs may share one: the first to end must not take it from the other."""
+    serve_up(stand_in, quiet, user="nightly 2026-11-20")
+    try:
+        serve_up(stand_in, quiet, user="taxonomy 2026-11-20")
+        assert not serve_down(stand_in, quiet, user="nightly 2026-11-20")
+        assert server_status(stand_in).state == "up"
+        assert serve_down(stand_in, quiet, user="taxonomy 2026-11-20")
+    finally:
+        serve_down(stand_in, quiet)
+    assert server_status(stand_in).state == "down" and not worker_alive(stand_in)
+    serve_up(stand_in, quiet, user="a")
+    assert serve_down(stand_in, quiet), "a person stops it whoever uses it"
+
+
 def test_running_server_stops_on_failure_only_what_it_started(stand_in: Settings) -> None:
     with pytest.raises(RuntimeError, match="night"), running_server(stand_in, quiet):
         with running_server(stand_in, quiet) as inner:
@@ -144,6 +162,49 @@ def test_interrupted_run_leaves_nothing(stand_in: Settings, tmp_path: Path, sign
     run.stdout.close()
     assert not worker_alive(stand_in)
     assert server_status(stand_in).state == "down"
+
+
+def test_a_start_that_airflow_ends_leaves_nothing(
+    stand_in: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODE", "hangs")
+    program = (
+        "from pathlib import Path; from jobs.llm import profiles\n"
+        f"profiles.PROFILES = Path({str(tmp_path)!r})\n"
+        "from jobs.llm.server import serve_up; from jobs.settings import LlmSettings, Settings\n"
+        f"serve_up(Settings(var=Path({str(tmp_path / 'var')!r}), llm=LlmSettings(profile='stand-in')))\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.DEVNULL)
+    worker = tmp_path / "worker.pid"
+    until = time.monotonic() + 30
+    while not (worker.is_file() and worker.read_text()):
+        assert run.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(40) != 0
+    assert not worker_alive(stand_in)
+
+
+def test_a_stranger_who_says_healthy_is_not_our_server(stand_in: Settings) -> None:
+    """He has the port, and his models are behind a key of his own."""
+
+    class Stranger(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/health" else 401)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(load_profile(stand_in).address, Stranger)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        with pytest.raises(ServerError, match="died while starting"):
+            serve_up(stand_in, quiet)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_reused_pid_is_never_killed(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from jobs.errors import ContractError, DongchaError, GateError, InputError
 from jobs.profile import profile
 from jobs.profiling import PROFILE_TABLES
 from jobs.publish import PublishResult, publish, publish_batches
-from jobs.publishing.database import crm_url, locked_transaction
+from jobs.publishing.database import crm_url, locked_transaction, shown
 from jobs.publishing.merge import TableChange
 from jobs.settings import PROJECT, PublishSettings, Settings, load_settings
 from jobs.sql_tables import PUBLICATIONS, crm_tables
@@ -259,6 +259,14 @@ def test_tables_follow_the_contracts() -> None:
         assert {c.name for c in table.columns if not c.nullable} == {c.name for c in contract.columns if c.required}
     with pytest.raises(InputError, match="cannot go to SQL"):
         crm_tables(["labels"])
+
+
+def test_a_password_among_the_options_stays_secret_too() -> None:
+    url = make_url("postgresql+psycopg://127.0.0.1:1/db?user=u&password=s3cret")
+    assert shown(url) == "postgresql+psycopg://127.0.0.1:1/db"
+    with pytest.raises(DongchaError) as caught, locked_transaction(url):
+        pass
+    assert "s3cret" not in str(caught.value)
 
 
 def test_secrets_of_the_url_stay_secret(server: URL) -> None:

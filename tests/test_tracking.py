@@ -77,6 +77,19 @@ def test_what_is_not_there_is_said_before_anything_is_logged(night: tuple[Tables
         log_night(tables, settings, "2026-11-01", student_dir=None, report=None)
 
 
+def test_a_store_that_cannot_be_used_is_said(
+    night: tuple[Tables, Settings, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    def outdated(*_: object) -> None:
+        raise RuntimeError("out-of-date database schema")
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", outdated)
+    with pytest.raises(DongchaError, match=r"did not take night .* out-of-date"):
+        log_night(night[0], night[1], DS, student_dir=None, report=None)
+
+
 def test_a_run_that_breaks_off_is_marked_failed(
     night: tuple[Tables, Settings, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,8 +17,19 @@ def _say(text: str) -> None:
     _console.print(text, highlight=False, soft_wrap=True)
 
 
+Ds = Annotated[str | None, typer.Option("--ds", hidden=True)]
+User = Annotated[
+    str | None, typer.Option("--for", help="Who uses it (a DAG): it goes on until each has called `serve down`.")
+]
+
+
+def _named(user: str | None, ds: str | None) -> str | None:
+    """One run of a DAG: its name and night."""
+    return f"{user} {ds}" if user and ds else user
+
+
 @app.command("up")
-def serve_up(ds: Annotated[str | None, typer.Option("--ds", hidden=True)] = None) -> None:
+def serve_up(user: User = None, ds: Ds = None) -> None:
     """Have a healthy LLM server: the one that is there, or a new one, waited for."""
     from jobs.llm.server import serve_up as run
 
@@ -26,12 +37,12 @@ def serve_up(ds: Annotated[str | None, typer.Option("--ds", hidden=True)] = None
     if settings.llm.mode != "server":
         _say(f"llm.mode is {settings.llm.mode}: no server is needed")
         return
-    handle = run(settings)
+    handle = run(settings, user=_named(user, ds))
     _say(f"{handle.model} at {handle.base_url}")
 
 
 @app.command("down")
-def serve_down(ds: Annotated[str | None, typer.Option("--ds", hidden=True)] = None) -> None:
+def serve_down(user: User = None, ds: Ds = None) -> None:
     """Stop the LLM server that `serve up` started."""
     from jobs.llm.server import serve_down as run
 
@@ -39,7 +50,7 @@ def serve_down(ds: Annotated[str | None, typer.Option("--ds", hidden=True)] = No
     if settings.llm.keep_server:
         _say("the LLM server is left running (llm.keep_server)")
         return
-    run(settings)
+    run(settings, user=_named(user, ds))
 
 
 @app.command("status")

@@ -1,7 +1,8 @@
 """The LLM server: start it, wait until it is healthy, stop it; or check that somebody else's is up.
 
 A server is started in a process group of its own and remembered in `var/llm/server-PORT.json`, so that `serve up` and
-`serve down` can be two commands. A healthy server that already serves the expected model is used and left alone.
+`serve down` can be two commands. A healthy server that already serves the expected model is used and left alone. Who
+names himself as its user keeps it until he lets it go: the runs of two DAGs may share one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -64,6 +66,23 @@ def _folder(settings: Settings) -> Path:
 def _file(settings: Settings, profile: ServingProfile, suffix: str) -> Path:
     """A file of the server at the profile's address: several may share one `var`."""
     return _folder(settings) / f"server-{profile.address[1]}.{suffix}"
+
+
+def _users(settings: Settings, profile: ServingProfile) -> Path:
+    """A folder with a file for each user of the server."""
+    return _file(settings, profile, "users")
+
+
+def _user_file(settings: Settings, profile: ServingProfile, user: str) -> Path:
+    return _users(settings, profile) / re.sub(r"[^\w.-]", "_", user)
+
+
+@contextmanager
+def _locked(settings: Settings, profile: ServingProfile) -> Iterator[None]:
+    _folder(settings).mkdir(parents=True, exist_ok=True)
+    with _file(settings, profile, "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _own_process(settings: Settings, profile: ServingProfile) -> ServerProcess | None:
@@ -148,7 +167,8 @@ def _wait_healthy(
 ) -> None:
     began = time.monotonic()
     said = began
-    while not is_healthy(profile, 2.0):
+    # Somebody else may answer at the address: health alone does not say that it is ours.
+    while not (is_healthy(profile, 2.0) and profile.served_model_name in (served_models(profile, 2.0) or ())):
         now = time.monotonic()
         gone = child.poll() is not None if child is not None else not process.is_alive()
         if gone:
@@ -176,6 +196,7 @@ def _managed_up(settings: Settings, profile: ServingProfile, say: Say) -> Server
     process, child = _own_process(settings, profile), None
     if process is None:
         model = ensure_weights(settings, profile, say)
+        shutil.rmtree(_users(settings, profile), ignore_errors=True)  # of a server that is gone
         say(f"starting {profile.served_model_name} (profile {profile.name}); log: {_file(settings, profile, 'log')}")
         child, process = _start(settings, profile, model)
     try:
@@ -187,14 +208,16 @@ def _managed_up(settings: Settings, profile: ServingProfile, say: Say) -> Server
     return ServerHandle(profile.url, profile.served_model_name, started_here=True, log=Path(process.log))
 
 
-def serve_up(settings: Settings, say: Say = _say) -> ServerHandle:
+def serve_up(settings: Settings, say: Say = _say, *, user: str | None = None) -> ServerHandle:
     """Have a healthy server at the profile's address: the one that is there, or a new one, waited for.
 
-    Two calls at once start one server. A profile that is not managed is only checked.
+    Two calls at once start one server. A profile that is not managed is only checked. `user`: who keeps it until
+    `serve_down` is called for him.
 
     Raises:
         ServerError: it died or was not healthy in time (with the end of its log; nothing is left running), another
             model is served there, or an endpoint does not answer.
+        SystemExit: SIGTERM came while it started; nothing is left running.
     """
     profile = load_profile(settings)
     if not profile.managed:
@@ -204,18 +227,34 @@ def serve_up(settings: Settings, say: Say = _say) -> ServerHandle:
         if profile.served_model_name not in models:
             raise ServerError(f"{profile.url} serves {', '.join(models)}; name one of them in DONGCHA_LLM__MODEL")
         return ServerHandle(profile.url, profile.served_model_name, started_here=False)
-    _folder(settings).mkdir(parents=True, exist_ok=True)
-    with _file(settings, profile, "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return _managed_up(settings, profile, say)
+    with _terminable(), _locked(settings, profile):
+        handle = _managed_up(settings, profile, say)
+        if user is not None:
+            _users(settings, profile).mkdir(exist_ok=True)
+            _user_file(settings, profile, user).touch()
+        return handle
 
 
-def serve_down(settings: Settings, say: Say = _say) -> bool:
+def serve_down(settings: Settings, say: Say = _say, *, user: str | None = None) -> bool:
     """Stop the server that `serve_up` started at the profile's address. False where there is none.
 
-    A process that merely got the old one's pid is never touched.
+    With `user` it goes on for the others who named themselves to `serve_up`. A process that merely got the old one's
+    pid is never touched.
     """
-    path = _file(settings, load_profile(settings), "json")
+    profile = load_profile(settings)
+    if user is None:
+        return _stop(settings, profile, say)
+    with _locked(settings, profile):
+        _user_file(settings, profile, user).unlink(missing_ok=True)
+        if others := sorted(path.name for path in _users(settings, profile).glob("*")):
+            say(f"the LLM server is left running for {', '.join(others)}")
+            return False
+        return _stop(settings, profile, say)
+
+
+def _stop(settings: Settings, profile: ServingProfile, say: Say) -> bool:
+    shutil.rmtree(_users(settings, profile), ignore_errors=True)
+    path = _file(settings, profile, "json")
     process = load_state(path)
     if process is None or not process.is_alive():
         path.unlink(missing_ok=True)
@@ -232,17 +271,24 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
 
 
 @contextmanager
-def running_server(settings: Settings, say: Say = _say) -> Iterator[ServerHandle]:
-    """A healthy server for the body, stopped afterwards if it was started here: on failure, Ctrl-C and SIGTERM too."""
+def _terminable() -> Iterator[None]:
+    """SIGTERM, which Airflow sends, ends the body as Ctrl-C does, so that it can clean up."""
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _terminated) if main else None
     try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def running_server(settings: Settings, say: Say = _say) -> Iterator[ServerHandle]:
+    """A healthy server for the body, stopped afterwards if it was started here: on failure, Ctrl-C and SIGTERM too."""
+    with _terminable():
         handle = serve_up(settings, say)
         try:
             yield handle
         finally:
             if handle.started_here:
                 serve_down(settings, say)
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)

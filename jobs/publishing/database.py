@@ -58,12 +58,20 @@ def open_engine(url: URL, lock_seconds: int = LOCK_SECONDS) -> Engine:
     return engine
 
 
+def shown(url: URL) -> str:
+    """The address of a database for messages: without its password and without options, which may hold one."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def _reason(error: BaseException, url: URL) -> str:
     cause = getattr(error, "orig", None) or error
     primary = getattr(getattr(cause, "diag", None), "message_primary", None)
     lines = str(primary or cause).splitlines() or [type(cause).__name__]
     # Only the first line: the further ones (DETAIL, CONTEXT) quote rows.
-    return lines[0].replace(url.password, "***") if url.password else lines[0]
+    said = lines[0]
+    for secret in (url.password, url.query.get("password")):
+        said = said.replace(str(secret), "***") if secret else said
+    return said
 
 
 @contextmanager
@@ -75,7 +83,6 @@ def locked_transaction(url: URL, lock_seconds: int = LOCK_SECONDS) -> Iterator[C
         DongchaError: the database cannot be reached, is locked for longer than `lock_seconds`, or failed.
     """
     engine = open_engine(url, lock_seconds)
-    shown = url.render_as_string(hide_password=True)
     try:
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
@@ -84,10 +91,10 @@ def locked_transaction(url: URL, lock_seconds: int = LOCK_SECONDS) -> Iterator[C
             yield connection
     except (IntegrityError, psycopg.IntegrityError) as error:
         raise ContractError(
-            f"publish to {shown}: a row was refused ({_reason(error, url)}); nothing was published. "
+            f"publish to {shown(url)}: a row was refused ({_reason(error, url)}); nothing was published. "
             "Run `check` on the profile tables: it names the rows"
         ) from None
     except (DBAPIError, SQLAlchemyError, psycopg.Error) as error:
-        raise DongchaError(f"publish to {shown}: {_reason(error, url)}; nothing was published") from None
+        raise DongchaError(f"publish to {shown(url)}: {_reason(error, url)}; nothing was published") from None
     finally:
         engine.dispose()
