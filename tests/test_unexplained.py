@@ -76,17 +76,15 @@ def test_the_share_that_no_tag_explains_is_held_against_the_threshold(labelled: 
 def test_a_sample_keeps_them_in_strata_of_their_own(labelled: Tables, settings: Settings) -> None:
     small = settings.model_copy(update={"sample": settings.sample.model_copy(update={"size": 10})})
     sample(labelled, small, NIGHT)
-    rows = labelled.read("samples", NIGHT).select("conversation_id", "stratum", "share").collect()
+    rows = labelled.read("samples", NIGHT).select("conversation_id", "stratum", "weight", "share").collect()
     strata = Counter(row["stratum"] for row in rows)
     assert set(strata) == {f"wecom {NIGHT}", f"wecom {NIGHT} no tag"}
     assert strata[f"wecom {NIGHT} no tag"] in (7, 8)
     assert all((int(row["conversation_id"][1:]) < 30) == row["stratum"].endswith("no tag") for row in rows)
     assert sum(row["share"] for row in rows) == pytest.approx(1)
     some, weights = sampled_chats(labelled, NIGHT, 4)
-    assert weights == {r["conversation_id"]: r["weight"] for r in rows if r["conversation_id"] in weights}
-    assert len(some) == len(weights) == 4 and {c.conversation_id for c in some} <= {
-        row["conversation_id"] for row in rows
-    }
+    assert len(some) == 4 and {c.conversation_id for c in some} == set(weights)
+    assert weights.items() <= {row["conversation_id"]: row["weight"] for row in rows}.items()
     assert sampled_chats(labelled, NIGHT, 4) == (some, weights) and all(c.customer_text for c in some)
 
 
