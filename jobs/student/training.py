@@ -77,8 +77,8 @@ def fit_views(
     Lessons teach the view of whole conversations alone.
     """
     contents = _contents(labelled)
-    common: dict[str, Any] = {"embeddings": settings.embeddings, "embedder": embedder, "seed": settings.seed}
-    common |= {"contents": contents}
+    both: dict[str, Any] = {"embedder": embedder, "contents": contents}
+    common = both | {"embeddings": settings.embeddings, "seed": settings.seed}
     rows = [conversation_row(c, i) for i, c in enumerate(labelled)]
     whole, scores = View.fit(
         rows,
@@ -89,12 +89,7 @@ def fit_views(
         lessons=lesson_rows(lessons, names, len(rows) + len(examples.texts)),
         **common,
     )
-    tuning: dict[str, Any] = {
-        "embedder": embedder,
-        "settings": settings,
-        "contents": contents,
-        "progress": _stage(progress, "tune encoders (steps)"),
-    }
+    tuning = both | {"settings": settings, "progress": _stage(progress, "tune encoders (steps)")}
     evidence = {i: e for i, c in enumerate(labelled) if (e := evidence_labels(c, names)) is not None}
     longer = sum(len(e) > 1 for e in evidence.values())
     if longer < MIN_TURN_CONVERSATIONS:
@@ -116,11 +111,11 @@ def fit_views(
         views.append(tuned)
         row_scores.append(tuned_scores)
     pooled = np.stack([pool(values, told, len(labelled)) for values in row_scores])
-    told_twin = {contents[i]: i for i in evidence}
     rest = [i for i in range(len(labelled)) if i not in evidence]
     if rest:
         pooled[:, rest] = view_scores(views, [labelled[i] for i in rest], embedder, None)[0]
         # What says the same as one with evidence was learned from: it has that one's score, which was left out.
+        told_twin = {contents[i]: i for i in evidence}
         copies = [i for i in rest if contents[i] in told_twin]
         pooled[:, copies] = pooled[:, [told_twin[contents[i]] for i in copies]]
     return [whole, *views], np.concatenate([scores[None], pooled])
