@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.sql import functions as F
 from rich.console import Console
 
 from jobs.conversation import Conversation, Turn
@@ -19,6 +20,7 @@ from jobs.gold import gold
 from jobs.ingest import ingest
 from jobs.label import LabelResult, label
 from jobs.labelling.gold_pass import Compared, compare
+from jobs.labelling.lessons import llm_lessons
 from jobs.labelling.standing import standing
 from jobs.labelling.usage import spent_on, usage_metrics
 from jobs.llm.run_batch import offline_folder
@@ -30,6 +32,7 @@ from jobs.storage import Tables
 from jobs.student.model import Student
 from jobs.students import student_of_night
 from jobs.taxonomies.review import Reviewer, approve
+from jobs.taxonomies.store import approved_taxonomy
 from jobs.train import train
 from tests.fake_llm import FakeLlm, Reply, reply_json, reply_status, reply_whitespace
 from tests.small_night import (
@@ -327,6 +330,10 @@ def test_the_student_learns_what_a_trusted_llm_said_on_earlier_nights(tables: Ta
     assert (replay.lessons, replay.trained) == (0, False)  # its own answers come after its training
     other = there.model_copy(update={"llm": there.llm.model_copy(update={"model": "another"})})
     assert train(tables, other, THIRD, say=lambda text: None).lessons == 0  # not its answers
+    # Redacted by newer rules than the night was, gold has other contents; it is the same conversations all the same.
+    newer = tables.read("gold", THIRD).withColumn("content_hash", F.reverse("content_hash")).persist()
+    tables.write("gold", newer, THIRD)
+    assert len(llm_lessons(tables, there, THIRD, approved_taxonomy(there, THIRD))) == 5
 
 
 def test_without_a_server_requests_are_files_and_each_is_written_once(tables: Tables, night: Settings) -> None:

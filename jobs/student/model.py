@@ -17,13 +17,13 @@ from jobs.student.calibrate import Calibrator, choose_thresholds, fit_calibrator
 from jobs.student.embed import Embedder
 from jobs.student.features import CONVERSATION_SLOTS, plain_row
 from jobs.student.lessons import Lesson
+from jobs.student.material import material
 from jobs.student.training import AnyView, StageProgress, fit_views, gold_matrix, training_key, view_scores, with_none
 from jobs.student.tuned_view import KIND as TUNED
 from jobs.student.tuned_view import TunedView
 from jobs.student.views import Examples, View, taxonomy_examples
 from jobs.taxonomy import Taxonomy
 
-MIN_EXAMPLES = 2
 BATCH = 1_000
 
 Array = npt.NDArray[np.float64]
@@ -120,9 +120,9 @@ class Student:
             InputError: no labelled conversation, no customer turn, or no tag with two examples.
         """
         held = [c for c in calibration or () if c.labels is not None]
-        material = _material(train, tags)
-        labelled, gold, learnt = material.labelled, material.gold, material.learnt
-        exclusive, none_column = material.exclusive, material.none_column
+        found = material(train, tags)
+        labelled, gold, learnt = found.labelled, found.gold, found.learnt
+        exclusive, none_column = found.exclusive, found.none_column
         names = [tags[i] for i in learnt.tolist()]
         embedder = embedder or Embedder(threads=settings.threads)
         examples = taxonomy_examples(taxonomy, names, {c.conversation_id for c in labelled})
@@ -269,41 +269,3 @@ class Student:
             left_out=dict(zip(document["left_out"], arrays["left_out"], strict=True)),
             embedder=embedder,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Material:
-    """n conversations to learn from, their (n, t) `gold` of the tags at the places `learnt` (t,).
-
-    `exclusive`: none has two of them; `none_column`: and some have no tag at all, which is then learned as well.
-    """
-
-    labelled: list[Conversation]
-    gold: Bools
-    learnt: npt.NDArray[np.intp]
-    exclusive: bool
-    none_column: bool
-
-
-def _material(train: Sequence[Conversation], tags: Sequence[str]) -> _Material:
-    labelled = [c for c in train if c.labels is not None]
-    gold = gold_matrix(labelled, tags)
-    learnt = np.flatnonzero(gold.sum(axis=0) >= MIN_EXAMPLES)
-    _check_trainable(labelled, len(learnt))
-    untagged = ~gold.any(axis=1)
-    gold = gold[:, learnt]
-    exclusive = len(learnt) > 1 and int(gold.sum(axis=1).max()) <= 1
-    none_column = exclusive and bool(untagged.any())
-    if exclusive and not none_column:
-        # A conversation with a tag too rare to learn is no sign that some have none: it teaches nothing here.
-        kept = np.flatnonzero(gold.any(axis=1))
-        labelled, gold = [labelled[i] for i in kept.tolist()], gold[kept]
-    return _Material(labelled, gold, learnt, exclusive, none_column)
-
-
-def _check_trainable(labelled: Sequence[Conversation], tags: int) -> None:
-    """Whether there is anything to learn: `tags` is how many have examples enough."""
-    if not labelled or not tags:
-        raise InputError("training data: no tag has two labelled conversations; label more conversations")
-    if not any(text.strip() for c in labelled for _, text in c.customer_turns):
-        raise InputError("training data: no turn has the speaker `customer`; that side is the one that is tagged")
