@@ -64,6 +64,26 @@ class Spoken(Protocol):
         ...
 
 
+def name_of(value: Any) -> str | None:
+    """An id or a label as text; None where it is none, is blank, or holds half of an emoji, which no file can."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return None
+    name = str(value)
+    return name if name.strip() and name == name.encode("utf-8", "replace").decode() else None
+
+
+def labels_of(value: Any, where: str, field: str = "labels") -> tuple[str, ...]:
+    """A list of labels as texts, each once.
+
+    Raises:
+        InputError: naming `where` and `field`: it is none.
+    """
+    labels = [name_of(label) for label in value] if isinstance(value, list) else [None]
+    if None in labels:
+        raise InputError(f"{where}: {field} must be a list of texts, empty where no tag applies")
+    return tuple(dict.fromkeys(label for label in labels if label is not None))
+
+
 def parse_conversation(record: Any, where: str) -> Conversation:
     """Turn one decoded JSON object into a Conversation.
 
@@ -72,9 +92,9 @@ def parse_conversation(record: Any, where: str) -> Conversation:
     """
     if not isinstance(record, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(record).__name__}")
-    identifier = record.get("conversation_id")
-    if not isinstance(identifier, str | int) or isinstance(identifier, bool) or str(identifier).strip() == "":
-        raise InputError(f"{where}: conversation_id is missing or empty")
+    identifier = name_of(record.get("conversation_id"))
+    if identifier is None:
+        raise InputError(f"{where}: conversation_id is missing or empty, or no text")
     raw_turns = record.get("turns")
     if not isinstance(raw_turns, list) or not raw_turns:
         raise InputError(f"{where}: turns is missing or empty")
@@ -85,19 +105,15 @@ def parse_conversation(record: Any, where: str) -> Conversation:
         turns.append(Turn(str(raw.get("speaker") or AGENT), raw["text"]))
     labels = record.get("labels")
     if labels is not None:
-        if not isinstance(labels, list):
-            raise InputError(f"{where}: labels must be a list")
-        labels = tuple(dict.fromkeys(str(label) for label in labels))
+        labels = labels_of(labels, where)
     turn_labels = record.get("turn_labels")
     if turn_labels is not None:
         if not isinstance(turn_labels, list) or len(turn_labels) != len(turns):
             raise InputError(f"{where}: turn_labels must be a list as long as turns")
-        if not all(isinstance(entry, list) for entry in turn_labels):
-            raise InputError(f"{where}: each entry of turn_labels must be a list")
-        turn_labels = tuple(tuple(str(label) for label in entry) for entry in turn_labels)
+        turn_labels = tuple(labels_of(entry, where, "turn_labels: each entry") for entry in turn_labels)
     lang, split = record.get("lang"), record.get("split")
     return Conversation(
-        str(identifier),
+        identifier,
         tuple(turns),
         labels,
         turn_labels,
@@ -112,8 +128,6 @@ def iter_records(path: Path) -> Iterator[tuple[dict[str, Any], Conversation]]:
     Raises:
         InputError: the file is missing, empty, or a line cannot be used; the message names the line.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     seen: dict[str, str] = {}
     for where, record in json_lines(path):
         conversation = parse_conversation(record, where)

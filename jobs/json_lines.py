@@ -14,10 +14,12 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
     """(`file:line`, decoded value) of every line of a UTF-8 file that is not blank.
 
     Raises:
-        InputError: the file is not UTF-8 or a line is not JSON.
+        InputError: the file is missing, cannot be read or is not UTF-8, or a line is not JSON.
     """
-    with path.open(encoding="utf-8-sig", newline="\n") as lines:
-        try:
+    try:
+        if not path.is_file():  # nor a pipe: some readers come back for a second look
+            raise InputError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+        with path.open(encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
@@ -28,5 +30,7 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
                 except (ValueError, RecursionError) as error:
                     raise InputError(f"{where}: not JSON ({error})") from error
                 yield where, value
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 ({error}); convert the file first") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error}); convert the file first") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error

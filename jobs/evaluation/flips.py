@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.conversation import labels_of, name_of
 from jobs.errors import InputError
 from jobs.json_lines import json_lines
 from jobs.metrics import Interval, wilson
@@ -65,15 +66,13 @@ def read_labelling(path: Path) -> dict[str, frozenset[str]]:
         InputError: the file cannot be used, naming the line.
     """
     found: dict[str, frozenset[str]] = {}
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     for where, record in json_lines(path):
         if not isinstance(record, dict) or not {"conversation_id", "labels"} <= set(record):
             raise InputError(f"{where}: needs `conversation_id` and `labels`")
-        name, labels = record["conversation_id"], record["labels"]
-        if not isinstance(name, str) or not isinstance(labels, list) or name in found:
-            raise InputError(f"{where}: `conversation_id` must be a text met once, `labels` a list")
-        found[name] = frozenset(map(str, labels))
+        name = name_of(record["conversation_id"])
+        if name is None or name in found:
+            raise InputError(f"{where}: `conversation_id` must be a text met once")
+        found[name] = frozenset(labels_of(record["labels"], where))
     return found
 
 
