@@ -16,12 +16,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.conversation import Conversation, Turn
-from jobs.errors import GateError
+from jobs.errors import GateError, InputError
 from jobs.induction.asking import asker_of, step_lines
+from jobs.induction.assignments import read_assignments
 from jobs.induction.critic import critic_line, critic_yaml
 from jobs.induction.induce import Induced
 from jobs.induction.induce import induce as induce_taxonomy
-from jobs.json_lines import json_lines
 from jobs.labelling.decide import CANNOT_TELL
 from jobs.labelling.outcomes import KEY
 from jobs.llm.profiles import load_profile
@@ -108,9 +108,13 @@ def _sample_labels(tables: Tables, ds: str, approved: Taxonomy) -> dict[str, lis
 def _aligned(tables: Tables, ds: str, folder: Path, approved: Taxonomy, sampled: int) -> Alignment:
     """The induced taxonomy that lies in `folder` beside the approved one, by the labels there are by now."""
     members: dict[str, set[str]] = {}
-    for _, assignment in json_lines(folder / "assignments.jsonl"):
-        members.setdefault(assignment["tag"], set()).add(assignment["conversation_id"])
-    return align(load_taxonomy(folder / "induced.yaml"), members, _sample_labels(tables, ds, approved), sampled)
+    try:
+        for conversation_id, _, tag in read_assignments(folder / "assignments.jsonl"):
+            members.setdefault(tag, set()).add(conversation_id)
+        induced = load_taxonomy(folder / "induced.yaml")
+    except InputError as error:
+        raise InputError(f"{error}; delete {folder / 'key'} and run induce again") from error
+    return align(induced, members, _sample_labels(tables, ds, approved), sampled)
 
 
 def _propose(folder: Path, approved: Taxonomy, alignment: Alignment) -> None:
@@ -143,7 +147,7 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
     A proposal that an analyst edited stays where nothing has changed since, and is put aside where a new one is due.
 
     Raises:
-        InputError: the night has no sample.
+        InputError: the night has no sample, or what is kept of its proposal cannot be read.
         GateError: the sample gave no tag.
         ServerError: the LLM is wanted and does not answer.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import functions as F
 
+from jobs.errors import InputError
 from jobs.induce import induce
 from jobs.sample import sample
 from jobs.settings import Settings
@@ -75,3 +76,23 @@ def test_an_edited_proposal_stays_or_is_put_aside_and_is_never_lost(tables: Tabl
     assert (folder / "taxonomy.edited-2.yaml").read_text("utf-8") == again
     assert aside.read_text("utf-8") == edited
     assert approve(sampled, Reviewer("Ana"), ds=NIGHT, file=aside).taxonomy.version == 2
+
+
+@pytest.mark.spark
+def test_what_is_kept_of_a_proposal_and_cannot_be_read_says_what_to_do(tables: Tables, sampled: Settings) -> None:
+    def run() -> str:
+        return induce(tables, sampled, NIGHT, use_llm=False, say=lambda _: None)
+
+    run()
+    folder = proposal_folder(sampled, NIGHT)
+    kept = folder / "assignments.jsonl"
+    whole = kept.read_text("utf-8")
+    for bad, why in (("no json", "not JSON"), ("{}", "not as induction wrote it"), (whole, "a turn once")):
+        kept.write_text(f"{whole}{bad}\n", "utf-8")
+        with pytest.raises(InputError, match=f"{why}.*delete {folder / 'key'} and run induce again"):
+            run()
+    kept.unlink()
+    with pytest.raises(InputError, match="no such file; delete"):
+        run()
+    (folder / "key").unlink()
+    assert "tags induced" in run() and kept.read_text("utf-8") == whole

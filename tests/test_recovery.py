@@ -61,3 +61,43 @@ def test_the_page_names_tags_and_escapes_them(tmp_path: Path) -> None:
     page = (tmp_path / "recovery.md").read_text("utf-8")
     assert "| out | 3 | 赎回 \\| &lt;b&gt; (t1) | 1.00 | 0.67 | 0.80 | found |" in page
     assert "3 labelled customer turns, 1 of them put aside as small talk." in page
+
+
+def induced(folder: Path, lines: list[str]) -> Path:
+    """A folder as `evaluate-induction` leaves it, with tag t1, and three labelled chats beside it."""
+    chats = [Conversation(str(i), (Turn("customer", "赎回"),), None, (("out",),)) for i in range(3)]
+    write_conversations(folder / "chats.jsonl", chats)
+    tag = Tag("t1", "赎回", "客户要赎回")
+    (folder / "taxonomy.yaml").write_text(dump_taxonomy(Taxonomy("induced", 1, (tag,), language="zh")), "utf-8")
+    (folder / "assignments.jsonl").write_text("\n".join(lines), "utf-8")
+    return folder / "chats.jsonl"
+
+
+def assigned(chat: int, turn: object = 0) -> str:
+    return json.dumps({"conversation_id": str(chat), "turn": turn, "tag": "t1"})
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ([assigned(0), "no json"], "assignments.jsonl:2: not JSON"),
+        ([assigned(0), "{}"], "assignments.jsonl:2: not as induction wrote it"),
+        ([assigned(0), "", assigned(1, "0")], "assignments.jsonl:3: not as induction wrote it"),
+        ([assigned(0), "[]"], "assignments.jsonl:2: not as induction wrote it"),
+        ([assigned(0), assigned(0)], "assignments.jsonl:2: not as induction wrote it"),
+        ([], "none of the assigned turns has gold"),
+        ([assigned(7)], "none of the assigned turns has gold"),
+        ([assigned(0), assigned(2)], "1 of 3 labelled turns are not in .*assignments.jsonl: give the file"),
+    ],
+)
+def test_assignments_that_are_not_those_of_the_file_are_refused(lines: list[str], says: str, tmp_path: Path) -> None:
+    chats = induced(tmp_path, lines)
+    with pytest.raises(InputError, match=says):
+        recovery(chats, tmp_path)
+    assert not (tmp_path / "recovery.json").exists()
+
+
+def test_a_file_with_a_byte_order_mark_and_carriage_returns_is_read(tmp_path: Path) -> None:
+    chats = induced(tmp_path, [])
+    (tmp_path / "assignments.jsonl").write_bytes(("\ufeff" + "\r\n".join(map(assigned, range(3)))).encode())
+    assert recovery(chats, tmp_path)["counts"]["found"] == 1

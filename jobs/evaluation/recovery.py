@@ -21,8 +21,8 @@ from jobs.conversation import read_conversations
 from jobs.errors import InputError
 from jobs.evaluation.evaluate_induction import ASSIGNMENTS, TAXONOMY, gold_by_turn
 from jobs.evaluation.induction_metrics import overlap
+from jobs.induction.assignments import read_assignments
 from jobs.induction.proposal import NO_INTENT
-from jobs.json_lines import json_lines
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
 FIGURES, PAGE = "recovery.json", "recovery.md"
@@ -97,16 +97,20 @@ def recovery(input_file: Path, induced_dir: Path, reference_file: Path | None = 
         reference_file: the taxonomy that the gold's tags come from, for their names.
 
     Raises:
-        InputError: a file is missing or unusable, or no assigned turn has gold.
+        InputError: a file is missing or unusable, no assigned turn has gold, or a turn with gold is not assigned.
     """
     assignments = induced_dir / ASSIGNMENTS
     if not assignments.is_file():
         raise InputError(f"{assignments}: no such file; run `python -m jobs evaluate-induction` first")
     gold = gold_by_turn(read_conversations(input_file))
-    turns = [turn for _, turn in json_lines(assignments)]
-    pairs = [(x["tag"], labels[0]) for x in turns if (labels := gold.get((x["conversation_id"], x["turn"])))]
+    tags = {(chat, turn): tag for chat, turn, tag in read_assignments(assignments)}
+    labelled = {place: labels[0] for place, labels in gold.items() if labels}
+    pairs = [(tag, labelled[place]) for place, tag in tags.items() if place in labelled]
     if not pairs:
         raise InputError(f"{input_file}: none of the assigned turns has gold (turn_labels)")
+    if strange := labelled.keys() - tags.keys():
+        lacking = f"{len(strange)} of {len(labelled)} labelled turns are not in {assignments}"
+        raise InputError(f"{input_file}: {lacking}: give the file that was induced from")
     induced = load_taxonomy(induced_dir / TAXONOMY)
     reference = load_taxonomy(reference_file) if reference_file else None
     one, many = recover([tag for tag, _ in pairs], [label for _, label in pairs])
