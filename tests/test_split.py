@@ -13,6 +13,7 @@ from jobs.conversation import read_conversations
 from jobs.errors import InputError
 from jobs.evaluation.draw import draw_together
 from jobs.evaluation.split import SplitCounts, split_file
+from jobs.privacy.redact import redact_conversation
 
 
 @pytest.fixture
@@ -124,3 +125,53 @@ def test_what_nobody_has_labelled_stays_so_and_odd_characters_are_kept(tmp_path:
     train, test = (read_conversations(tmp_path / name) for name in ("train.jsonl", "test.jsonl"))
     assert [(c.customer_text, c.labels) for c in train] == [(said[0], ("x",)), (said[2], None)]
     assert [(c.customer_text, c.labels) for c in test] == [(said[1], ()), (said[3], None)]
+
+
+def test_a_split_that_fails_leaves_what_was_there(labelled: Path, tmp_path: Path) -> None:
+    """A new TRAIN beside an old TEST could hold what it is tested on."""
+    split_file(labelled, tmp_path / "out", train=["fold[13579]"], test=["fold[02468]"])
+    before = [(tmp_path / "out" / name).read_bytes() for name in ("train.jsonl", "test.jsonl")]
+    with pytest.raises(InputError, match="left for test"):
+        split_file(labelled, tmp_path / "out", train=["fold[0123456789]"], test=["nothing"])
+    assert before == [(tmp_path / "out" / name).read_bytes() for name in ("train.jsonl", "test.jsonl")]
+
+
+def test_the_input_is_never_overwritten(labelled: Path, tmp_path: Path) -> None:
+    for name in ("train.jsonl", "test.jsonl"):
+        source = tmp_path / name
+        source.write_bytes(labelled.read_bytes())
+        with pytest.raises(InputError, match="would overwrite --input"):
+            split_file(source, tmp_path, share=0.5)
+        assert source.read_bytes() == labelled.read_bytes()
+        source.unlink()
+
+
+def test_a_folder_that_cannot_be_made_is_said(labelled: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written"):
+        split_file(labelled, labelled, share=0.5)
+
+
+def test_what_is_the_same_once_redacted_stays_on_one_side(tmp_path: Path) -> None:
+    """Labellers see the redacted text alone."""
+    said = [f"call me at 1380000{i:04d} about the loan" if i % 2 else f"question number {i}" for i in range(40)]
+    rows = [
+        {"conversation_id": str(i), "turns": [{"speaker": "customer", "text": text}], "labels": ["a"]}
+        for i, text in enumerate(said)
+    ]
+    source = tmp_path / "all.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    split_file(source, tmp_path / "out", share=0.6)
+    train, test = (
+        {redact_conversation(c).content_hash for c in read_conversations(tmp_path / "out" / f"{name}.jsonl")}
+        for name in ("train", "test")
+    )
+    assert not train & test
+
+
+def test_a_number_is_taken_off_as_a_label_that_means_no_tag(tmp_path: Path) -> None:
+    source = tmp_path / "all.jsonl"
+    turns = [{"speaker": "customer", "text": "hello"}]
+    rows = [{"conversation_id": f"{i}", "turns": turns, "labels": [i], "split": "ab"[i]} for i in range(2)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    split_file(source, tmp_path, train=["a"], test=["b"], no_tag=["0"])
+    assert [c.labels for c in read_conversations(tmp_path / "train.jsonl")] == [()]

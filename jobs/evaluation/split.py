@@ -12,6 +12,7 @@ from typing import Any
 from jobs.conversation import iter_records
 from jobs.errors import InputError
 from jobs.evaluation.draw import draw_together
+from jobs.privacy.redact import redact_conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +41,30 @@ def split_file(
         out: folder, made where missing.
         train: patterns (`fold[13579]`) of the field `split` for TRAIN; with `test` for TEST.
         test: see `train`; lines of neither are left out.
-        share: instead of patterns, the share of lines drawn for TRAIN with `seed`; equal ones stay together.
+        share: instead of patterns, the share of lines drawn for TRAIN with `seed`; those that are equal once redacted stay together.
         seed: of the draws.
         no_tag: labels that stand for "no tag", such as an out-of-scope class: taken off.
         limit: so many lines of TEST are drawn with `seed`, for labellers that are slow.
 
     Raises:
-        InputError: a bad line, patterns that overlap or match nothing, patterns and share both or neither.
+        InputError: a bad line, patterns that overlap or match nothing, patterns and share both or neither, `out` cannot
+            be written or would hold `source`.
     """
+    files = (out / "train.jsonl", out / "test.jsonl")
+    if source.resolve() in [file.resolve() for file in files]:
+        raise InputError(f"split: {source} would overwrite --input; give another --out")
     records = list(iter_records(source))
     rows = [row for row, _ in records]
     if (share is None) == (not (train and test)):
         raise InputError("split: give either --train and --test patterns, or --share")
     for row in rows:
         if row.get("labels") is not None:  # without them nobody has looked, which is not "no tag"
-            row["labels"] = [label for label in row["labels"] if label not in no_tag]
+            row["labels"] = [label for label in row["labels"] if str(label) not in no_tag]
     if share is not None:
         if not 0 < share < 1:
             raise InputError(f"split: --share is {share}; it must lie between 0 and 1")
-        chosen = draw_together([chat.content_hash for _, chat in records], round(len(rows) * share), seed)
+        contents = [redact_conversation(chat).content_hash for _, chat in records]  # as labellers see them
+        chosen = draw_together(contents, round(len(rows) * share), seed)
         parts = (
             [row for place, row in enumerate(rows) if place in chosen],
             [row for place, row in enumerate(rows) if place not in chosen],
@@ -72,7 +78,7 @@ def split_file(
         if not part:
             why = f"the field `split` holds {_values(rows)}" if share is None else "too few different conversations"
             raise InputError(f"split: nothing is left for {name}; {why}")
-        _write(out / f"{name}.jsonl", part)
+    _write(files, parts)
     return SplitCounts(len(parts[0]), len(parts[1]))
 
 
@@ -93,7 +99,14 @@ def _values(rows: Sequence[dict[str, Any]]) -> str:
     return ", ".join(sorted({str(row.get("split", "nothing")) for row in rows})[:12])
 
 
-def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # What UTF-8 cannot hold, half of an emoji, is written as the escape that JSON has for it.
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8", "backslashreplace")
+def _write(files: Sequence[Path], parts: Sequence[Sequence[dict[str, Any]]]) -> None:
+    try:
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)  # an old TEST beside a new TRAIN might hold what is learned from
+        for file, rows in zip(files, parts, strict=True):
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            # What UTF-8 cannot hold, half of an emoji, is written as the escape that JSON has for it.
+            file.write_text(text, "utf-8", "backslashreplace")
+    except OSError as error:
+        raise InputError(f"{files[0].parent}: cannot be written ({error})") from error
