@@ -409,3 +409,28 @@ def test_makeshift_taxonomy_shows_short_examples() -> None:
     assert tree.tag("a_b").name == "a b"
     assert len(tree.tag("a_b").examples) == 3
     assert all(len(example.text) <= 120 for example in tree.tag("a_b").examples)
+
+
+def test_test_that_stands_in_train_is_counted(files: Files, lexical: Settings, tmp_path: Path) -> None:
+    """Word for word as labellers see it, where TRAIN learns from it."""
+    phone = [line("p1", "call 13800000001 about a loan", ["loan"]), line("p2", "a word of nobody", None)]
+    again = [line("q1", "call 13900000002 about a loan", ["loan"]), line("q2", "a word of nobody", [])]
+    train, test = files("train", [*train_lines(), *phone]), files("test", [*TEST, *again])
+    common: dict[str, Any] = {"taxonomy": None, "labeller": "baseline", "out": tmp_path / "o", "settings": lexical}
+    result = evaluate(train, test, **common)
+    assert result["seen_in_train"] == 1 and "1 stands in TRAIN" in str(scores_table(result).title)
+    clean = evaluate(train, files("clean", TEST), **common)
+    assert clean["seen_in_train"] == 0 and "TRAIN" not in str(scores_table(clean).title)
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anybody_is_asked(
+    files: Files, lexical: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*rest: object) -> None:
+        pytest.fail("the labeller was asked")
+
+    monkeypatch.setattr(module, "_label", ask)
+    train = files("train", train_lines())
+    for out in (train, train / "deeper"):
+        with pytest.raises(InputError, match="cannot be written"):
+            evaluate(train, files("test", TEST), taxonomy=None, labeller="llm", out=out, settings=lexical)

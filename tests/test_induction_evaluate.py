@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.errors import ServerError
+from jobs.errors import InputError, ServerError
 from jobs.evaluation.evaluate_induction import evaluate_induction
+from jobs.evaluation.recovery import recovery
 from jobs.induction.induce import Induced, induce
 from jobs.settings import Settings
 from jobs.taxonomy import load_taxonomy
@@ -122,3 +123,24 @@ def test_the_same_set_again_asks_nothing_that_counted(tmp_path: Path, settings: 
     first, again = ((tmp_path / str(n) / "assignments.jsonl").read_bytes() for n in (1, 2))
     assert wishes == {True: 24, False: 2 * found[0]["tags_proposed"]}, "names did not count, and are asked again"
     assert first == again
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anybody_is_asked(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*rest: Any, **more: Any) -> Induced:
+        pytest.fail("induction began")
+
+    monkeypatch.setattr("jobs.evaluation.evaluate_induction.induce", ask)
+    source = write(tmp_path / "in.jsonl", gold=True)
+    with pytest.raises(InputError, match="cannot be written"):
+        evaluate_induction(source, source, use_llm=False, settings=settings)
+
+
+def test_what_recovery_made_of_an_earlier_run_goes_with_it(tmp_path: Path, settings: Settings) -> None:
+    source, out = write(tmp_path / "in.jsonl", gold=True), tmp_path / "out"
+    evaluate_induction(source, out, use_llm=False, settings=settings)
+    recovery(source, out)
+    assert (out / "recovery.json").is_file() and (out / "recovery.md").is_file()
+    evaluate_induction(source, out, use_llm=False, settings=settings)
+    assert not (out / "recovery.json").exists() and not (out / "recovery.md").exists()

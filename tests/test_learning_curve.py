@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.conversation import Conversation, Turn
+from jobs.conversation import Conversation, Turn, write_conversations
 from jobs.errors import InputError
 from jobs.evaluation.learning_curve import GOLD_A_TAG, draw_gold, learning_curve, split_pool
 from jobs.settings import Settings, StudentSettings
@@ -67,3 +67,28 @@ def test_the_command_writes_rising_figures_and_a_plot(settings: Settings, tmp_pa
     source.write_text(json.dumps(lines[0] | {"labels": []}) + "\n", "utf-8")
     with pytest.raises(InputError, match="holds no labels"):
         learning_curve(source, tmp_path / "out", seeds=2, settings=plain)
+
+
+def test_what_cannot_be_held_out_or_written_is_said_before_anything_is_learned(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*rest: object, **more: object) -> None:
+        pytest.fail("the student learned")
+
+    monkeypatch.setattr("jobs.evaluation.learning_curve.Student.fit", fit)
+    source = tmp_path / "chats.jsonl"
+    source.write_text(
+        "".join(
+            json.dumps(
+                {"conversation_id": str(i), "turns": [{"speaker": "customer", "text": "fee"}], "labels": ["fee"]}
+            )
+            + "\n"
+            for i in range(8)
+        ),
+        "utf-8",
+    )
+    with pytest.raises(InputError, match="too few different conversations"):
+        learning_curve(source, tmp_path / "out", seeds=1, settings=settings)
+    write_conversations(source, conversations())
+    with pytest.raises(InputError, match="cannot be written"):
+        learning_curve(source, source, seeds=1, settings=settings)

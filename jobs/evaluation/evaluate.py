@@ -15,6 +15,7 @@ import numpy.typing as npt
 from jobs.conversation import Conversation, read_conversations
 from jobs.errors import InputError
 from jobs.evaluation.baseline import baseline
+from jobs.evaluation.folder import made
 from jobs.evaluation.job import Job
 from jobs.evaluation.progress import Bars
 from jobs.metrics import Figures, micro_intervals, score_matrix
@@ -146,6 +147,12 @@ def job_of(train: Path, test: Path, taxonomy: Path | None, settings: Settings, p
     return Job(known, unseen, _tags(known, tree), tree, settings, embedder, progress)
 
 
+def _seen(job: Job) -> int:
+    """How many conversations of TEST stand in labelled TRAIN word for word: their tags may be known by heart."""
+    learned = {c.content_hash for c in job.train if c.labels is not None}
+    return sum(c.content_hash in learned for c in job.test)
+
+
 def evaluate(
     train: Path, test: Path, *, taxonomy: Path | None, labeller: str, out: Path, settings: Settings
 ) -> dict[str, Any]:
@@ -153,21 +160,22 @@ def evaluate(
 
     TEST's labels are taken off before anything else sees the conversations and are read again from the file once the
     predictions are written. Returns what `scores.json` holds (without figures where there is no gold, and then no
-    such file is left in `out`). `seconds` is wall clock, reading and scoring included.
+    such file is left in `out`). `seconds` is wall clock, reading and scoring included; `seen_in_train`: see `_seen`.
 
     Raises:
-        InputError: a file cannot be used, `labeller` is unknown, TRAIN holds no labels, or none that the taxonomy has.
+        InputError: a file cannot be used, `labeller` is unknown, TRAIN holds no labels, or none that the taxonomy has,
+            or `out` cannot be written.
         ServerError: the LLM was wanted and is not up.
     """
     began = time.monotonic()
     chosen: Labeller | None = next((name for name in get_args(Labeller) if name == labeller), None)
     if chosen is None:
         raise InputError(f"--labeller {labeller}: choose one of {', '.join(get_args(Labeller))}")
+    made(out)
     with Bars() as bars:
         job = job_of(train, test, taxonomy, settings, bars)
         outcome = _label(chosen, job)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         (out / SCORES).unlink(missing_ok=True)
         _write_predictions(out / PREDICTIONS, job.test, job.tags, outcome)
     except OSError as error:
@@ -175,6 +183,7 @@ def evaluate(
     found = _scores(read_conversations(test), job.tags, outcome.decisions, job.taxonomy, settings.gate.confidence)
     result = found | {
         "conversations": len(job.test),
+        "seen_in_train": _seen(job),
         "seconds": round(time.monotonic() - began, 2),
         "llm_requests": outcome.requests,
         "labeller": chosen,

@@ -11,6 +11,7 @@ from typing import Any
 
 from jobs.conversation import Conversation, read_conversations
 from jobs.errors import InputError, ServerError
+from jobs.evaluation.folder import made
 from jobs.evaluation.induction_baseline import YARDSTICKS, Yardstick
 from jobs.evaluation.induction_metrics import InductionScores, score_induction
 from jobs.evaluation.progress import Bars
@@ -30,6 +31,8 @@ FIGURES, ASSIGNMENTS, TAXONOMY, STEPS, CRITIC = (
     "llm_steps.jsonl",
     "critic.yaml",
 )
+RECOVERY = "recovery.json", "recovery.md"
+"""What `recovery` makes of them: figures and a page."""
 
 
 def gold_by_turn(conversations: Sequence[Conversation]) -> dict[tuple[str, int], tuple[str, ...]]:
@@ -65,8 +68,7 @@ def _asker(settings: Settings) -> Asker:
 
 
 def _write(out: Path, induced: Induced) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (FIGURES, STEPS, CRITIC):
+    for name in (FIGURES, STEPS, CRITIC, *RECOVERY):
         (out / name).unlink(missing_ok=True)
     (out / TAXONOMY).write_text(dump_taxonomy(induced.taxonomy), encoding="utf-8")
     with (out / ASSIGNMENTS).open("w", encoding="utf-8") as lines:
@@ -139,6 +141,7 @@ def evaluate_induction(
     """
     began = time.monotonic()
     bare, held = _bare(input_file), _bare(held_out) if held_out else []
+    made(out)
     asker = asker or (_asker(settings) if use_llm and not yardstick else None)
     induced = _induce(bare, held, input_file.stem, asker=asker, yardstick=yardstick, settings=settings)
     try:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jobs.conversation import Conversation, read_conversations
 from jobs.errors import InputError
+from jobs.evaluation.folder import made
 from jobs.evaluation.progress import Bars
 from jobs.metrics import score_matrix
 from jobs.privacy.redact import redact_conversation
@@ -82,7 +83,8 @@ def learning_curve(input_file: Path, out: Path, *, seeds: int, settings: Setting
     Thresholds and weights are those the student always has: nothing is chosen on the held-out part.
 
     Raises:
-        InputError: INPUT cannot be used or has no labels, `seeds` is not positive, or `out` cannot be written.
+        InputError: INPUT cannot be used, has no labels or is all one text, `seeds` is not positive, or `out` cannot be
+            written.
     """
     began = time.monotonic()
     labelled = [redact_conversation(c) for c in read_conversations(input_file) if c.labels is not None]
@@ -91,6 +93,9 @@ def learning_curve(input_file: Path, out: Path, *, seeds: int, settings: Setting
         raise InputError(f"{input_file}: holds no labels; a learning curve needs conversations with `labels`")
     if seeds < 1:
         raise InputError(f"--seeds {seeds}: at least one is needed")
+    if not split_pool(labelled, np.random.default_rng(0))[1]:
+        raise InputError(f"{input_file}: too few different conversations to hold some out")
+    made(out)
     embedder = embedder_of(settings)
     found: dict[int, list[tuple[int, int, float, float]]] = {size: [] for size in GOLD_A_TAG}
     with Bars() as bars:
@@ -113,7 +118,6 @@ def learning_curve(input_file: Path, out: Path, *, seeds: int, settings: Setting
         "seconds": round(time.monotonic() - began, 2),
     }
     try:
-        out.mkdir(parents=True, exist_ok=True)
         (out / FIGURES).write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         _draw(result, out / PLOT)
     except OSError as error:

@@ -19,13 +19,13 @@ from scipy.optimize import linear_sum_assignment
 
 from jobs.conversation import read_conversations
 from jobs.errors import InputError
-from jobs.evaluation.evaluate_induction import ASSIGNMENTS, TAXONOMY, gold_by_turn
+from jobs.evaluation.evaluate_induction import ASSIGNMENTS, RECOVERY, TAXONOMY, gold_by_turn
 from jobs.evaluation.induction_metrics import overlap
 from jobs.induction.assignments import read_assignments
 from jobs.induction.proposal import NO_INTENT
 from jobs.taxonomy import Taxonomy, load_taxonomy
 
-FIGURES, PAGE = "recovery.json", "recovery.md"
+FIGURES, PAGE = RECOVERY
 FOUND_F1, PARTLY_F1 = 0.5, 0.25
 """A reference tag counts as found, or as partly found, where its partner's F1 over turns is at least this."""
 OWN_SHARE = 0.5

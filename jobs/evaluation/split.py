@@ -12,6 +12,7 @@ from typing import Any
 from jobs.conversation import iter_records
 from jobs.errors import InputError
 from jobs.evaluation.draw import draw_together
+from jobs.evaluation.folder import made
 from jobs.privacy.redact import redact_conversation
 
 
@@ -41,7 +42,8 @@ def split_file(
         out: folder, made where missing.
         train: patterns (`fold[13579]`) of the field `split` for TRAIN; with `test` for TEST.
         test: see `train`; lines of neither are left out.
-        share: instead of patterns, the share of lines drawn for TRAIN with `seed`; those that are equal once redacted stay together.
+        share: instead of patterns, the share of lines drawn for TRAIN with `seed`; lines that are equal once redacted stay
+            together.
         seed: of the draws.
         no_tag: labels that stand for "no tag", such as an out-of-scope class: taken off.
         limit: so many lines of TEST are drawn with `seed`, for labellers that are slow.
@@ -100,13 +102,13 @@ def _values(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _write(files: Sequence[Path], parts: Sequence[Sequence[dict[str, Any]]]) -> None:
+    out = made(files[0].parent)
     try:
         for file in files:
-            file.parent.mkdir(parents=True, exist_ok=True)
             file.unlink(missing_ok=True)  # an old TEST beside a new TRAIN might hold what is learned from
         for file, rows in zip(files, parts, strict=True):
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             # What UTF-8 cannot hold, half of an emoji, is written as the escape that JSON has for it.
             file.write_text(text, "utf-8", "backslashreplace")
     except OSError as error:
-        raise InputError(f"{files[0].parent}: cannot be written ({error})") from error
+        raise InputError(f"{out}: cannot be written ({error})") from error

@@ -12,6 +12,8 @@ _WORST = 12
 def scores_table(result: dict[str, Any]) -> Table:
     """Micro, macro and the worst tags of `scores.json`; only counts where the test file had no labels."""
     title = f"{result['conversations']} conversations, {result['seconds']:.1f} s"
+    if seen := result.get("seen_in_train"):
+        title += f"; {seen} stand{'s' * (seen == 1)} in TRAIN word for word"
     if silent := result.get("llm_unanswered"):
         fate = "the student decided" if result["labeller"] == "cascade" else "without a tag"
         title += f"; no usable answer of the LLM about {silent}: {fate}"
