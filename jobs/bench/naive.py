@@ -22,23 +22,27 @@ from openai import APIError, AsyncOpenAI, DefaultAioHttpClient
 from jobs.bench.measure import Measured, measure, salted, save
 from jobs.cascade import Bands
 from jobs.conversation import Conversation
+from jobs.errors import ServerError
+from jobs.evaluation.evaluate import scores_of
 from jobs.evaluation.job import Job
 from jobs.evaluation.llm import LearnedCascade, label_cascade, learn_cascade, llm_alone, taxonomy_from_labels
 from jobs.llm.client import in_flight_bound
 from jobs.llm.labelling import LabelPrompt
 from jobs.llm.profiles import ServingProfile, load_profile
-from jobs.metrics import micro_intervals, score_matrix
-from jobs.student.training import gold_matrix
 
 Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One way of labelling: what it cost, and its decisions (n, t); None where only the cost was wanted."""
+    """One way of labelling: what it cost, and its decisions (n, t); None where only the cost was wanted.
+
+    `unanswered`: about so many conversations there was no answer that could be used, of the naive way none at all.
+    """
 
     cost: Measured
     decisions: Bools | None = None
+    unanswered: int = 0
 
 
 def tags_in_text(text: str, tags: Sequence[str]) -> list[bool]:
@@ -57,7 +61,8 @@ def tags_in_text(text: str, tags: Sequence[str]) -> list[bool]:
     return [tag in said for tag in tags]
 
 
-async def _naive(profile: ServingProfile, job: Job, prompt: LabelPrompt) -> Bools:
+async def _naive(profile: ServingProfile, job: Job, prompt: LabelPrompt) -> tuple[Bools, int]:
+    """(n, t) decisions, and how many requests failed: these have cost no token."""
     slots = asyncio.Semaphore(in_flight_bound(profile, job.settings.llm))
     async with AsyncOpenAI(
         base_url=profile.url,
@@ -66,10 +71,10 @@ async def _naive(profile: ServingProfile, job: Job, prompt: LabelPrompt) -> Bool
         timeout=job.settings.llm.timeout_seconds,
         http_client=DefaultAioHttpClient(),
     ) as api:
-        done = 0
+        done = failed = 0
 
         async def one(chat: Conversation) -> list[bool]:
-            nonlocal done
+            nonlocal done, failed
             try:
                 async with slots:
                     answer = await api.chat.completions.create(
@@ -81,12 +86,15 @@ async def _naive(profile: ServingProfile, job: Job, prompt: LabelPrompt) -> Bool
                     )
                 text = answer.choices[0].message.content or ""
             except APIError:
-                text = ""  # the naive way has no second try
+                text, failed = "", failed + 1  # the naive way has no second try
             done += 1
             job.progress("naive", done, len(job.test))
             return tags_in_text(text, prompt.tag_ids)
 
-        return np.array(await asyncio.gather(*(one(chat) for chat in job.test)), np.bool_)
+        said = np.array(await asyncio.gather(*(one(chat) for chat in job.test)), np.bool_)
+    if failed == len(said):
+        raise ServerError("the naive way got no answer at all: see `python -m jobs serve status`")
+    return said, failed
 
 
 def _unsure(job: Job, learned: LearnedCascade) -> list[Conversation]:
@@ -102,7 +110,7 @@ def _measure_all(job: Job) -> tuple[dict[str, Run], LearnedCascade, int]:
     """Every run has a prefix cache of its own."""
     profile = load_profile(job.settings)
     prompt = LabelPrompt(job.taxonomy or taxonomy_from_labels(job.train, job.tags), profile, tags=job.tags)
-    said: dict[str, Bools] = {}
+    said: dict[str, tuple[Bools, int]] = {}
     learned: list[LearnedCascade] = []
 
     def fresh(test: Sequence[Conversation] | None = None) -> Job:
@@ -112,13 +120,15 @@ def _measure_all(job: Job) -> tuple[dict[str, Run], LearnedCascade, int]:
         said["naive"] = asyncio.run(_naive(salted(profile, uuid.uuid4().hex), job, prompt))
 
     def alone() -> None:
-        said["prompt"] = llm_alone(fresh()).decisions
+        found = llm_alone(fresh())
+        said["prompt"] = found.decisions, int((~found.answered).sum())
 
     def learn() -> None:
         learned.append(learn_cascade(fresh()))
 
     def label() -> None:
-        said["cascade"] = label_cascade(fresh(), learned[0]).decisions
+        found = label_cascade(fresh(), learned[0])
+        said["cascade"] = found.decisions, found.unanswered
 
     def unsure() -> None:
         llm_alone(fresh(asked))
@@ -128,15 +138,19 @@ def _measure_all(job: Job) -> tuple[dict[str, Run], LearnedCascade, int]:
     costs["cascade"] = measure(profile, label)
     asked = _unsure(job, learned[0])
     costs["unsure"] = measure(profile, unsure)
-    return {name: Run(cost, said.get(name)) for name, cost in costs.items()}, learned[0], len(asked)
+    return {name: Run(cost, *said.get(name, ())) for name, cost in costs.items()}, learned[0], len(asked)
 
 
-def _figures(run: Run, gold: Bools, tags: Sequence[str]) -> dict[str, Any]:
+def _figures(run: Run, gold: Sequence[Conversation], job: Job) -> dict[str, Any]:
     cost = asdict(run.cost) | {"computed_tokens": run.cost.computed_tokens}
     if run.decisions is None:
         return cost
-    interval = micro_intervals(gold, run.decisions).f1
-    return cost | {"f1": score_matrix(gold, run.decisions, tags).micro.f1, "f1_interval": [interval.low, interval.high]}
+    found = scores_of(gold, job.tags, run.decisions, job.taxonomy, job.settings.gate.confidence)
+    if not found:
+        return cost | {"unanswered": run.unanswered}
+    interval = found["micro_intervals"]["f1"]
+    f1 = {"f1": found["micro"]["f1"], "f1_interval": [interval["low"], interval["high"]]}
+    return cost | f1 | {"unanswered": run.unanswered}
 
 
 def _times(first: int, second: int) -> float | None:
@@ -148,13 +162,13 @@ def bench_naive(job: Job, gold: Sequence[Conversation]) -> tuple[dict[str, Any],
     """Measure on TEST: naive; our prompt for every conversation; learning the cascade from TRAIN (once for a taxonomy
     and a model); labelling by the cascade; our prompt for whatever the student is unsure of.
 
-    `gold` is TEST with its labels. Ratios are naive prompt tokens computed, divided by the other way's.
+    `gold` is TEST with its labels, scored as `evaluate` does. Ratios are naive prompt tokens computed, divided by the
+    other way's.
 
     Raises:
-        ServerError: no vLLM server is up.
+        ServerError: no vLLM server is up, or one of the ways got no answer.
     """
     runs, learned, unsure = _measure_all(job)
-    truth = gold_matrix(gold, job.tags)
     naive = runs["naive"].cost.computed_tokens
     spent = {name: run.cost.computed_tokens for name, run in runs.items()}
     result = {
@@ -162,7 +176,7 @@ def bench_naive(job: Job, gold: Sequence[Conversation]) -> tuple[dict[str, Any],
         "tags": len(job.tags),
         "tags_decided_by_llm": int(learned.llm_decides.sum()),
         "unsure_conversations": unsure,
-        "runs": {name: _figures(run, truth, job.tags) for name, run in runs.items()},
+        "runs": {name: _figures(run, gold, job) for name, run in runs.items()},
         "times_fewer_computed_tokens": {
             "prompt": _times(naive, spent["prompt"]),
             "cascade": _times(naive, spent["cascade"]),

@@ -31,7 +31,8 @@ def bench_student(
 ) -> tuple[dict[str, Any], Path]:
     """Learn from TRAIN on all cores, label TEST on one thread: by words alone, with embeddings, and those cached.
 
-    The embedding cache is a fresh one, so `with_embeddings` computes every distinct turn of TEST.
+    Labelling starts with an empty embedding cache of its own, so `with_embeddings` computes every distinct turn of
+    TEST, those that TRAIN holds too.
 
     Raises:
         InputError: TRAIN holds no labels.
@@ -49,7 +50,7 @@ def bench_student(
             learning = time.perf_counter() - began
             folder = Path(scratch) / name
             student.save(folder)
-            single = Student.load(folder, Embedder(Path(scratch) / "embeddings.sqlite", threads=1))
+            single = Student.load(folder, Embedder(folder / "embeddings.sqlite", threads=1))
             with threadpool_limits(limits=1):
                 found[name] = {"learning_seconds": learning} | _rate(single, test, bars)
                 if embeddings:

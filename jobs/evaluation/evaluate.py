@@ -105,7 +105,7 @@ def _write_predictions(path: Path, test: Sequence[Conversation], tags: Sequence[
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _scores(
+def scores_of(
     test: Sequence[Conversation], tags: Sequence[str], decisions: Bools, taxonomy: Taxonomy | None, confidence: float
 ) -> dict[str, Any]:
     """Figures on the conversations of TEST that carry labels; without a taxonomy, labels that only TEST holds are tags
@@ -180,7 +180,7 @@ def evaluate(
         _write_predictions(out / PREDICTIONS, job.test, job.tags, outcome)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error})") from error
-    found = _scores(read_conversations(test), job.tags, outcome.decisions, job.taxonomy, settings.gate.confidence)
+    found = scores_of(read_conversations(test), job.tags, outcome.decisions, job.taxonomy, settings.gate.confidence)
     result = found | {
         "conversations": len(job.test),
         "seen_in_train": _seen(job),

@@ -42,8 +42,8 @@ def split_file(
         out: folder, made where missing.
         train: patterns (`fold[13579]`) of the field `split` for TRAIN; with `test` for TEST.
         test: see `train`; lines of neither are left out.
-        share: instead of patterns, the share of lines drawn for TRAIN with `seed`; lines that are equal once redacted stay
-            together.
+        share: instead of patterns, the share of lines drawn for TRAIN with `seed`; lines that are equal once redacted
+            stay together.
         seed: of the draws.
         no_tag: labels that stand for "no tag", such as an out-of-scope class: taken off.
         limit: so many lines of TEST are drawn with `seed`, for labellers that are slow.
