@@ -64,10 +64,11 @@ def _pipeline(settings: Settings, profile: ServingProfile, chats: Sequence[Conve
 async def _as_text(profile: ServingProfile, sent: Sent) -> list[dict[str, Any]]:
     """The prompts as the server's chat template writes them, for the completions API."""
     headers = {"Authorization": f"Bearer {profile.api_key}"} if profile.api_key else {}
+    written = {name: value for name, value in profile.extra_body.items() if name == "chat_template_kwargs"}
     rows = []
     async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
         for messages, output_tokens in sent:
-            body: dict[str, Any] = {"model": profile.served_model_name, "messages": messages}
+            body: dict[str, Any] = {"model": profile.served_model_name, "messages": messages} | written
             async with session.post(f"{profile.root_url}/tokenize", json=body) as answer:
                 tokens = (await answer.json())["tokens"]
             body = {"model": profile.served_model_name, "tokens": tokens}
@@ -80,6 +81,8 @@ def _limit(profile: ServingProfile, tokenizer: str, dataset: Path, at_once: int)
     """Seconds that `vllm bench serve` takes for the dataset."""
     program = PROJECT / profile.command[0] if "/" in profile.command[0] else profile.command[0]
     out = dataset.with_name("result.json")
+    # The chat template has written what stands at the start of a prompt.
+    extra = {"cache_salt": uuid.uuid4().hex, "temperature": 0.0, "add_special_tokens": False}
     options = {
         "backend": "openai",
         "base-url": profile.root_url,
@@ -91,20 +94,20 @@ def _limit(profile: ServingProfile, tokenizer: str, dataset: Path, at_once: int)
         "custom-output-len": -1,
         "num-prompts": sum(1 for _ in dataset.open(encoding="utf-8")),
         "max-concurrency": at_once,
-        "extra-body": json.dumps({"cache_salt": uuid.uuid4().hex, "temperature": 0.0}),
+        "extra-body": json.dumps(extra),
         "ready-check-timeout-sec": 0,
         "result-dir": out.parent,
         "result-filename": out.name,
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     bare = ["--skip-chat-template", "--ignore-eos", "--disable-shuffle", "--save-result"]
-    done = subprocess.run(
-        [program, "bench", "serve", *flags, *bare],
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_SECONDS,
-        check=False,
-    )
+    command = [program, "bench", "serve", *flags, *bare]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+    except OSError as error:
+        raise ServerError(f"{program} cannot be started ({error.strerror}): install vLLM on this machine") from error
+    except subprocess.TimeoutExpired as error:
+        raise ServerError(f"vllm bench serve took more than {_TIMEOUT_SECONDS} s: give a smaller --limit") from error
     if "No module named 'pandas'" in done.stderr:
         raise ServerError("`vllm bench serve` reads its prompts with pandas: install pandas beside vLLM first")
     if done.returncode != 0 or not out.is_file():
@@ -134,6 +137,8 @@ def bench_client(
         for _ in range(rounds):
             sent: Sent = []
             ours = measure(profile, partial(_pipeline, settings, profile, chats, sent))
+            if not sent:
+                raise ServerError("no request was answered: see `python -m jobs serve status`")
             rows = asyncio.run(_as_text(profile, sent))
             dataset.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
             at_once = in_flight_bound(profile, settings.llm)
