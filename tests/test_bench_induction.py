@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from jobs.bench.cli import app
 from jobs.bench.induction import bench_induction, drawn_sets, induction_page
 from jobs.bench.induction_sets import InductionSet, draw_set, load_sets
 from jobs.bench.simulated_judge import SimulatedJudge, tags_by_text
@@ -131,8 +133,19 @@ def test_the_table_has_every_way_and_its_average(tmp_path: Path, monkeypatch: py
     with pytest.raises(InputError, match="there are: small"):
         drawn_sets(tmp_path / "data", ["other"], tmp_path / "sets")
     write(tmp_path / "bare.jsonl", [said(f"{tag}{i}", f"{text} {i}") for tag, text in nouns.items() for i in range(8)])
+    monkeypatch.setattr("jobs.bench.induction.evaluate_induction", lambda *_, **__: pytest.fail("induced"))
+    small = tmp_path / "sets" / "small.jsonl"
     with pytest.raises(InputError, match="no customer turn has gold"):
-        bench_induction(settings, [tmp_path / "bare.jsonl"], [], lambda _: None)
+        bench_induction(settings, [small, tmp_path / "bare.jsonl"], [], lambda _: None)
+    write(tmp_path / "other" / "small.jsonl", records)
+    with pytest.raises(InputError, match="two files are called small"):
+        bench_induction(settings, [small, tmp_path / "other" / "small.jsonl"], [], lambda _: None)
+
+
+def test_own_files_have_no_encoder_of_the_other_half(tmp_path: Path) -> None:
+    """They would be without the column that the average is made of."""
+    said = CliRunner().invoke(app, ["induction", "--data", str(tmp_path), "--learn-encoder", "--input", "own.jsonl"])
+    assert isinstance(said.exception, InputError) and "--learn-encoder" in str(said.exception)
 
 
 def test_a_text_keeps_its_first_tag(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def student(train: Train, test: Test) -> None:
 def band(
     chats: Annotated[Path, typer.Option("--input", help="Labelled conversations (JSON Lines).")],
     wrong: Annotated[
-        list[float], typer.Option(help="Share of tags that the simulated LLM gets wrong; may be given several times.")
+        list[float],
+        typer.Option(help="Share of tags that the simulated LLM gets wrong; may be given several times.", min=0, max=1),
     ],
     calibration: Annotated[
         list[int], typer.Option(help="Conversations of calibration gold; may be given several times.", min=10)
@@ -126,7 +127,11 @@ def induction(
     own: Annotated[list[Path] | None, typer.Option("--input", help="Instead: labelled files with turn_labels.")] = None,
     judge: Annotated[
         list[float] | None,
-        typer.Option(help="Also with a simulated judge, wrong about this share of pairs; may be given several times."),
+        typer.Option(
+            help="Also with a simulated judge, wrong about this share of pairs; may be given several times.",
+            min=0,
+            max=1,
+        ),
     ] = None,
     learn: Annotated[
         bool, typer.Option("--learn-encoder", help="Also with encoders, each learned from the other half of the files.")
@@ -144,13 +149,13 @@ def induction(
 
     console, settings = Console(), load_settings()
     files = own or []
+    if learn and (data is None or own):
+        raise InputError("bench induction: --learn-encoder is for the public sets: say --data FOLDER and no --input")
     if data is not None:
         names = [name for name in chosen.split(",") if name]
         files = [*files, *drawn_sets(data, names, settings.var_dir / "bench" / "induction" / "sets")]
     if not files:
         raise InputError("bench induction: say --data FOLDER (public sets) or --input FILE (your own)")
-    if learn and data is None:
-        raise InputError("bench induction: --learn-encoder learns from the public sets, say --data FOLDER")
     encoders: dict[str, Path] = {}
     if learn and data is not None:
         with Bars() as bars:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -11,7 +12,7 @@ from jobs.bench.induction_sets import draw_set, load_sets
 from jobs.bench.simulated_judge import SimulatedJudge, tags_by_text
 from jobs.conversation import read_conversations
 from jobs.errors import InputError
-from jobs.evaluation.evaluate_induction import evaluate_induction
+from jobs.evaluation.evaluate_induction import evaluate_induction, gold_by_turn
 from jobs.llm.profiles import load_profile
 from jobs.privacy.redact import redact_conversation
 from jobs.settings import Settings
@@ -66,6 +67,16 @@ def drawn_sets(data: Path, chosen: Sequence[str], out: Path) -> list[Path]:
     return [draw_set(name, rules[name], data, out) for name in chosen or rules]
 
 
+def _check(files: Sequence[Path]) -> None:
+    """Each has gold by turn and a name of its own, before anything is induced."""
+    names = Counter(path.stem for path in files)
+    if twice := sorted(name for name, count in names.items() if count > 1):
+        raise InputError(f"bench induction: two files are called {', '.join(twice)}: rename one, results go by name")
+    for path in files:
+        if not any(gold_by_turn(read_conversations(path)).values()):
+            raise InputError(f"{path}: no customer turn has gold (turn_labels)")
+
+
 def bench_induction(
     settings: Settings,
     files: Sequence[Path],
@@ -85,11 +96,12 @@ def bench_induction(
         `sets`: by name of the file the figures of `induction.json` for each way; `average`: the mean accuracy of each.
 
     Raises:
-        InputError: a file cannot be read or has no gold by turn.
+        InputError: a file cannot be read, has no gold by turn, or is called as another one.
         ServerError: the LLM is wanted and does not answer.
     """
     out = settings.var_dir / "bench" / "induction"
     found: dict[str, dict[str, dict[str, Any]]] = {}
+    _check(files)
     for path in files:
         name = path.stem
         common: dict[str, Any] = {"use_llm": False, "settings": settings}
@@ -101,8 +113,6 @@ def bench_induction(
             **_learned(path, settings, (encoders or {}).get(name), out, llm=llm),
             **_judged(path, settings, errors, out),
         }
-        if "accuracy" not in found[name]["recipe"]:
-            raise InputError(f"{path}: no customer turn has gold (turn_labels)")
         shares = ", ".join(f"{way} {row['accuracy']:.3f}" for way, row in found[name].items())
         say(f"{name}: {found[name]['recipe']['turns']} turns, accuracy {shares}")
     ways = list(next(iter(found.values())))
