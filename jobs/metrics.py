@@ -18,6 +18,9 @@ from jobs.guarantee import lower_bound
 
 Bools = npt.NDArray[np.bool_]
 
+DRAWN_AT_ONCE = 20_000_000
+"""So many numbers of the bootstrap are held at once, eight bytes each; how many does not change what is drawn."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -134,9 +137,11 @@ def score_matrix(gold: Bools, predicted: Bools, tags: Sequence[str], confidence:
 
 def resampled(counts: npt.NDArray[np.int64], *, rounds: int, seed: int) -> npt.NDArray[np.float64]:
     """(rounds, k) sums of `counts` (n, k) over n rows drawn with replacement, n at least 1: the bootstrap's draws."""
-    generator = np.random.default_rng(seed)
-    weights = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=rounds)
-    return np.asarray(weights @ counts, dtype=np.float64)
+    generator, n = np.random.default_rng(seed), len(counts)
+    shares, step = np.full(n, 1 / n), max(1, DRAWN_AT_ONCE // n)
+    sizes = [min(step, rounds - start) for start in range(0, rounds, step)]
+    drawn = [generator.multinomial(n, shares, size=size) @ counts for size in sizes]
+    return np.concatenate(drawn).astype(np.float64)
 
 
 def percentile_interval(values: npt.NDArray[np.float64], confidence: float) -> Interval:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jobs.metrics import Interval, exact, micro_intervals, score_matrix, wilson
+from jobs.metrics import Interval, exact, micro_intervals, resampled, score_matrix, wilson
 
 GOLD = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]], dtype=bool)
 SAID = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0]], dtype=bool)
@@ -85,6 +85,15 @@ def test_lower_bounds_of_little_gold_fail_no_oftener_than_they_say() -> None:
     draws = [micro_intervals(gold, rng.random((20, 1)) < 0.9, rounds=500).recall.low for _ in range(300)]
     # The bootstrap alone: one in eight.
     assert sum(low > 0.9 for low in draws) <= 0.025 * 300
+
+
+def test_many_conversations_are_drawn_a_part_at_a_time_and_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = np.random.default_rng(2).integers(0, 3, size=(50, 3))
+    whole = resampled(counts, rounds=33, seed=5)
+    monkeypatch.setattr("jobs.metrics.DRAWN_AT_ONCE", 400)
+    assert (resampled(counts, rounds=33, seed=5) == whole).all() and whole.shape == (33, 3)
+    monkeypatch.setattr("jobs.metrics.DRAWN_AT_ONCE", 1)
+    assert (resampled(counts, rounds=33, seed=5) == whole).all()
 
 
 def test_empty_and_misfits() -> None:
