@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,17 @@ def test_the_files_are_compared_and_the_verdict_is_said(tmp_path: Path) -> None:
     assert result["difference"] == pytest.approx(0.5)
     assert "beyond chance" in str(comparison_table(result).caption)
     assert "within chance" in str(comparison_table(compare(test, after, after, 0.95)).caption)
+
+
+@pytest.mark.parametrize(
+    ("conversations", "mended", "verdict"), [(1, 1, "only 1"), (20, 5, "only 5"), (20, 6, "leaves")]
+)
+def test_a_handful_of_conversations_is_within_chance(conversations: int, mended: int, verdict: str) -> None:
+    """The bootstrap of one conversation is certain; a coin falls five times on one side in one of sixteen."""
+    gold = named([X] * conversations)
+    found = paired_difference(gold, named([NONE] * mended + [X] * (conversations - mended)), gold)
+    assert found.interval.low > 0 and (found.p_value < 0.05) == (verdict == "leaves")
+    assert verdict in str(comparison_table(asdict(found)).caption)
 
 
 def test_other_conversations_and_unlabelled_ones_are_refused(tmp_path: Path) -> None:

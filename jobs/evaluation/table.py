@@ -7,6 +7,8 @@ from typing import Any
 from rich.table import Table
 
 _WORST = 12
+_FEWEST_DIFFERENT = 6
+"""A coin falls five times on one side oftener than once in twenty, and the bootstrap does not know it."""
 
 
 def scores_table(result: dict[str, Any]) -> Table:
@@ -129,6 +131,11 @@ def comparison_table(result: dict[str, Any]) -> Table:
     table.add_row("labels right before alone / after alone", f"{result['first_alone']} / {result['second_alone']}")
     table.add_row("conversations worse / better after", f"{result['worse']} / {result['better']}")
     table.add_row("sign test over conversations, p", f"{p:.3f}" if p >= 0.001 else "under 0.001")
-    beyond = low > 0 or high < 0
-    table.caption = "beyond chance: the interval leaves 0 out" if beyond else "within chance: the interval holds 0"
+    differ = result["worse"] + result["better"]
+    if low <= 0 <= high:
+        table.caption = "within chance: the interval holds 0"
+    elif differ < _FEWEST_DIFFERENT:
+        table.caption = f"within chance: only {differ} of the conversations are better or worse"
+    else:
+        table.caption = "beyond chance: the interval leaves 0 out"
     return table
