@@ -13,6 +13,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from jobs.conversation import Conversation, Turn
 from jobs.errors import InputError
+from jobs.evaluation import induction_baseline
+from jobs.evaluation.induction_baseline import consensus_induce
 from jobs.evaluation.induction_metrics import score_induction
 from jobs.induction import cluster
 from jobs.induction import induce as induce_module
@@ -129,6 +131,26 @@ def test_beyond_the_vote_the_classifier_assigns_and_few_are_embedded(monkeypatch
     scores = score_induction([a.tag for a in found.assignments], [c.turn_labels[0] for c in talks if c.turn_labels])
     assert scores is not None and scores.turns == 160 and scores.precision > 0.85
     assert embedder.asked == 2 * 80
+
+
+def test_the_consensus_lets_no_more_vote_than_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory of a vote grows with n squared: 20,000 turns would take 1.6 GB for each copy of it."""
+    voted: list[int] = []
+
+    def spy(views: Sequence[FloatArray], *rest: Any, **more: Any) -> Grouping:
+        voted.append(len(views[0]))
+        return group_turns(views, *rest, **more)
+
+    monkeypatch.setattr(induction_baseline, "group_turns", spy)
+    talks = wishes(40)
+    gold = [c.turn_labels[0] for c in talks if c.turn_labels]
+    whole = consensus_induce(talks, seed=17, embedder=WordsOnly())
+    monkeypatch.setattr(seen_module, "VOTING_TURNS", 80)
+    found = consensus_induce(talks, seed=17, embedder=WordsOnly())
+    assert voted == [160, 80] and len(found.assignments) == len(whole.assignments) == 160
+    for one in (whole, found):
+        scores = score_induction([a.tag for a in one.assignments], gold)
+        assert scores is not None and scores.turns == 160 and scores.precision > 0.85
 
 
 def test_groups_do_not_depend_on_how_many_threads_sum_up(monkeypatch: pytest.MonkeyPatch) -> None:

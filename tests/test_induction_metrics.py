@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+from itertools import permutations
+
 import pytest
 
 from jobs.errors import InputError
 from jobs.evaluation.induction_metrics import score_induction
+from jobs.evaluation.recovery import recover
 
 
 def test_figures_worked_out_by_hand() -> None:
@@ -57,3 +62,28 @@ def test_a_turn_put_aside_as_small_talk_is_wrong_where_gold_has_a_tag() -> None:
     nothing = score_induction(["none"] * 3, [["X"], ["X"], ["Y"]])
     assert nothing is not None
     assert (nothing.accuracy, nothing.precision, nothing.recall, nothing.f1, nothing.tags_found) == (0, 0, 0, 0, 0)
+
+
+def test_figures_are_those_of_trying_every_mapping_and_counting() -> None:
+    rng = random.Random(1)
+    for _ in range(60):
+        turns = rng.randint(1, 40)
+        found = rng.choices(["none", "a", "b", "c", "d"][: rng.randint(2, 5)], k=turns)
+        gold = rng.choices(["X", "Y", "Z", "W"][: rng.randint(1, 4)], k=turns)
+        both = Counter(zip(found, gold, strict=True))
+        tags, references = sorted(set(found) - {"none"}), sorted(set(gold))
+        spare = [*tags, *["nobody"] * len(references)]  # a reference may be without a partner
+        best = max(
+            sum(both[tag, reference] for tag, reference in zip(chosen, references, strict=True))
+            for chosen in permutations(spare, len(references))
+        )
+        precision = sum(max(both[tag, reference] for reference in references) for tag in tags) / turns
+        recall = sum(max((both[tag, reference] for tag in tags), default=0) for reference in references) / turns
+        scores = score_induction(found, [[reference] for reference in gold])
+        assert scores is not None and scores.accuracy == pytest.approx(best / turns)
+        assert [scores.precision, scores.recall] == pytest.approx([precision, recall])
+        assert scores.f1 * (precision + recall) == pytest.approx(2 * precision * recall)
+        one, _ = recover(found, gold)
+        assert sum(round(entry.recall * entry.turns) for entry in one) == best
+        partners = [entry.induced for entry in one if entry.induced]
+        assert len(partners) == len(set(partners))

@@ -18,6 +18,7 @@ from jobs.induction.features import FloatArray, plain_view
 from jobs.induction.groups import describe
 from jobs.induction.induce import Assignment, Induced, main_language
 from jobs.induction.proposal import build_taxonomy, keyword_naming
+from jobs.induction.seen import spread, voters_of
 from jobs.induction.turns import CustomerTurn, customer_turns
 from jobs.student.embed import Embedder
 from jobs.student.training import StageProgress
@@ -93,6 +94,8 @@ def consensus_induce(
 ) -> Induced:
     """Tags of several UMAP draws with k-means and HDBSCAN that vote, on embeddings alone, cut at a fixed agreement.
 
+    As many turns vote as with our own recipe; a classifier assigns the rest.
+
     Raises:
         InputError: there are fewer than ten customer turns.
     """
@@ -103,7 +106,8 @@ def consensus_induce(
             progress(text, 0, 1)
 
     with threadpool_limits(limits=1):
-        grouping = group_turns([plain_view(sentences, seed)], seed, say)
+        view, voters = plain_view(sentences, seed), voters_of(len(turns), seed)
+        grouping = spread(group_turns([view[voters]], seed, say), voters, view, seed)
     return _induced(turns, grouping, sentences, name)
 
 

@@ -166,7 +166,7 @@ def induce(
             language=language,
             progress=progress,
         )
-        grouped = spread(draft.grouping, seen, seed)
+        grouped = spread(draft.grouping, seen.voters, seen.features, seed)
     reader = asker if draft.trusted else None
     counts = np.bincount(grouped.labels, minlength=len(draft.groups)).tolist()
     groups = [replace(group, size=counts[group.number]) for group in draft.groups[: draft.wishes]]

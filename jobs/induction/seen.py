@@ -54,6 +54,13 @@ def _embed(turns: Sequence[CustomerTurn], embedder: Embedder, progress: StagePro
     return np.asarray(normalize(both[: len(turns)] + both[len(turns) :]), dtype=np.float32)
 
 
+def voters_of(count: int, seed: int) -> npt.NDArray[np.int64]:
+    """(v,) places of the turns that vote, rising: all of `count`, or `VOTING_TURNS` of them drawn."""
+    if count <= VOTING_TURNS:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, VOTING_TURNS, replace=False))
+
+
 def see(
     turns: Sequence[CustomerTurn],
     seed: int,
@@ -71,11 +78,8 @@ def see(
     """
     words = lexical([turn.core for turn in turns], seed)
     count = len(turns)
-    everyone = np.arange(count)
-    voters = everyone
-    if count > VOTING_TURNS:
-        voters = np.sort(np.random.default_rng(seed).choice(count, VOTING_TURNS, replace=False))
-    embedded = everyone if count <= EMBEDDED_TURNS else voters
+    voters = voters_of(count, seed)
+    embedded = np.arange(count) if count <= EMBEDDED_TURNS else voters
     rows = _embed([turns[i] for i in embedded.tolist()], embedder, progress)
     plain = rows if len(embedded) == len(voters) else rows[voters]
     features = words if len(embedded) < count else classifier_features(rows, words)
@@ -96,11 +100,11 @@ def _beside(plain: FloatArray, wanted: FloatArray) -> FloatArray:
     return np.asarray(normalize(sides[0] + _WISH_WEIGHT * sides[1]), dtype=np.float32)
 
 
-def spread(voted: Grouping, seen: Seen, seed: int) -> Grouping:
-    """The groups of all turns: of the voters as they are, of the rest by the classifier."""
-    count = len(seen.features)
-    others = np.setdiff1d(np.arange(count), seen.voters)
+def spread(voted: Grouping, voters: npt.NDArray[np.int64], features: FloatArray, seed: int) -> Grouping:
+    """The groups of n turns: of the `voters` (v,) as they are, of the rest by the classifier on `features` (n, d)."""
+    count = len(features)
+    others = np.setdiff1d(np.arange(count), voters)
     labels, confidence = np.zeros(count, dtype=np.int64), np.zeros(count)
-    labels[seen.voters], confidence[seen.voters] = voted.labels, voted.confidence
-    labels[others], confidence[others] = extend(voted, seen.features[seen.voters], seen.features[others], seed)
+    labels[voters], confidence[voters] = voted.labels, voted.confidence
+    labels[others], confidence[others] = extend(voted, features[voters], features[others], seed)
     return Grouping(labels, confidence)
