@@ -46,8 +46,9 @@ def chats(
     """Write generated chats for `client`: the same for the same count. Good for speed, not for quality."""
     from jobs.bench.night import NIGHT, SEED
     from jobs.bench.raw_chats import write_chats
+    from jobs.evaluation.folder import made
 
-    Console().print(f"{count} chats in {write_chats(out, count, NIGHT, SEED)}", soft_wrap=True)
+    Console().print(f"{count} chats in {write_chats(made(out), count, NIGHT, SEED)}", soft_wrap=True)
 
 
 Train = Annotated[Path, typer.Option(help="Labelled conversations to learn from (JSON Lines).")]
