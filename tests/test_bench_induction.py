@@ -86,6 +86,17 @@ def test_turns_without_a_single_tag_are_left_out(gold: Any, record: dict[str, An
     assert drawn(InductionSet(file="f.jsonl", gold=gold), tmp_path, [record]) == []
 
 
+@pytest.mark.parametrize("gold", ["turns", "combination", "request", "intent"])
+def test_gold_that_nobody_gave_is_no_error_and_of_a_long_chat_no_turn_has_it(gold: Any, tmp_path: Path) -> None:
+    """As `evaluate-induction` scores it: which of its turns bears the label of a chat nobody knows."""
+    twice = said("1", "block my card", "card")
+    twice["turns"] = twice["turns"] * 2
+    bare = {name: value for name, value in said("2", "hello").items() if name != "labels"}
+    null = said("3", "hello", "card") | {"labels": None, "turn_labels": None}
+    quiet = {"conversation_id": "4", "turns": [{"text": "hello"}]}
+    assert drawn(InductionSet(file="f.jsonl", gold=gold), tmp_path, [twice, bare, null, quiet]) == []
+
+
 def test_a_tag_that_is_not_there_is_named(tmp_path: Path) -> None:
     rule = InductionSet(file="f.jsonl", gold="turns", tags=["gone"])
     with pytest.raises(InputError, match="no turns with the tags gone"):

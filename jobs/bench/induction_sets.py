@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from jobs.conversation import CUSTOMER, iter_records
 from jobs.errors import InputError
+from jobs.evaluation.evaluate_induction import gold_by_turn
 from jobs.settings import PROJECT
 
 SETS = PROJECT / "config" / "induction-sets.yaml"
@@ -54,30 +55,28 @@ def load_sets(page: Path = SETS) -> dict[str, InductionSet]:
         raise InputError(f"{page}: {error}") from error
 
 
-def _own(record: _Turn, number: int) -> list[str]:
+def _own(turn: _Turn, labels: Sequence[str]) -> list[str]:
     """The first label of the turn, as DSTC11 scores it."""
-    return list(record["turn_labels"][number] if "turn_labels" in record else record["labels"])[:1]
+    return list(labels[:1])
 
 
-def _combination(record: _Turn, number: int) -> list[str]:
-    labels = sorted(record["turn_labels"][number] if "turn_labels" in record else record["labels"])
-    return ["+".join(labels)] if labels else []
+def _combination(turn: _Turn, labels: Sequence[str]) -> list[str]:
+    return ["+".join(sorted(labels))] if labels else []
 
 
-def _request(record: _Turn, number: int) -> list[str]:
+def _request(turn: _Turn, labels: Sequence[str]) -> list[str]:
     """Domain and slot of a request, where the turn makes a single one (CrossWOZ)."""
-    acts = {f"{domain}-{slot}" for act, domain, slot in record["turns"][number]["acts"] if act == "Request"}
+    acts = {f"{domain}-{slot}" for act, domain, slot in turn.get("acts") or () if act == "Request"}
     return list(acts) if len(acts) == 1 else []
 
 
-def _intent(record: _Turn, number: int) -> list[str]:
+def _intent(turn: _Turn, labels: Sequence[str]) -> list[str]:
     """The intent without its service, where the turn states a single one (SGD)."""
-    turn = record["turns"][number]
-    intents = {intent.split(".")[-1] for intent in turn["active_intents"]}
-    return list(intents) if "INFORM_INTENT" in turn["acts"] and len(intents) == 1 else []
+    intents = {intent.split(".")[-1] for intent in turn.get("active_intents") or ()}
+    return list(intents) if "INFORM_INTENT" in (turn.get("acts") or ()) and len(intents) == 1 else []
 
 
-_GOLD: dict[str, Callable[[_Turn, int], list[str]]] = {
+_GOLD: dict[str, Callable[[_Turn, Sequence[str]], list[str]]] = {
     "turns": _own,
     "combination": _combination,
     "request": _request,
@@ -85,12 +84,13 @@ _GOLD: dict[str, Callable[[_Turn, int], list[str]]] = {
 }
 
 
-def _labelled(path: Path, gold: Callable[[_Turn, int], list[str]]) -> Iterator[tuple[str, str, str]]:
+def _labelled(path: Path, gold: Callable[[_Turn, Sequence[str]], list[str]]) -> Iterator[tuple[str, str, str]]:
     """(id, text, tag) of every customer turn that has a gold tag."""
-    for record, _ in iter_records(path):
-        for number, turn in enumerate(record["turns"]):
-            for tag in gold(record, number) if turn["speaker"] == CUSTOMER else []:
-                yield f"{record['conversation_id']}/{number}", turn["text"], tag
+    for record, chat in iter_records(path):
+        labels = gold_by_turn([chat])
+        for number, text in chat.customer_turns:
+            for tag in gold(record["turns"][number], labels.get((chat.conversation_id, number), ())):
+                yield f"{chat.conversation_id}/{number}", text, tag
 
 
 def turns_by_tag(rule: InductionSet, data: Path) -> dict[str, list[str]]:
