@@ -56,6 +56,20 @@ def test_a_seeded_draw_is_the_same_twice_and_loses_nothing(labelled: Path, tmp_p
     assert ids(tmp_path / "c" / "train.jsonl") != first
 
 
+def test_folds_hold_every_conversation_once_and_equal_ones_together(labelled: Path, tmp_path: Path) -> None:
+    twice = labelled.read_text("utf-8") + labelled.read_text("utf-8").replace('_id": "', '_id": "copy of ')
+    labelled.write_text(twice, "utf-8")
+    held: list[str] = []
+    for fold in ("1/5", "2/5", "3/5", "4/5", "5/5"):
+        found = split_file(labelled, tmp_path / "out", fold=fold, seed=3)
+        assert found == SplitCounts(16, 4)
+        tested = ids(tmp_path / "out" / "test.jsonl")
+        assert sorted(tested + ids(tmp_path / "out" / "train.jsonl")) == sorted(ids(labelled))
+        assert {i for i in tested if i.isdigit()} == {i.removeprefix("copy of ") for i in tested}
+        held += tested
+    assert sorted(held) == sorted(ids(labelled))
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -64,6 +78,11 @@ def test_a_seeded_draw_is_the_same_twice_and_loses_nothing(labelled: Path, tmp_p
         ({}, "either"),
         ({"train": ["fold1"], "test": ["fold2"], "share": 0.5}, "either"),
         ({"share": 1.5}, "between 0 and 1"),
+        ({"share": 0.5, "fold": "1/2"}, "either"),
+        ({"fold": "6/5"}, "like 2/5"),
+        ({"fold": "0/5"}, "like 2/5"),
+        ({"fold": "half"}, "like 2/5"),
+        ({"fold": "1/11"}, "10 different conversations make no 11 folds"),
     ],
 )
 def test_what_cannot_be_split_is_said(labelled: Path, tmp_path: Path, options: dict[str, Any], says: str) -> None:

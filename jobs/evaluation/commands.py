@@ -105,6 +105,7 @@ def split(
     train: Annotated[str, typer.Option(help="Patterns of the field `split`, with commas: 'fold[13579]'.")] = "",
     test: Annotated[str, typer.Option(help="The same for TEST: 'fold[02468]'.")] = "",
     share: Annotated[float | None, typer.Option(help="Instead of patterns: the share drawn for TRAIN.")] = None,
+    fold: Annotated[str | None, typer.Option(help="Instead of both: 2/5, TEST is the second of five parts.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Draw so many lines of TEST.", min=1)] = None,
     no_tag: Annotated[str, typer.Option(help="Labels that mean 'no tag', with commas.")] = "",
@@ -113,7 +114,9 @@ def split(
     from jobs.evaluation.split import split_file
 
     learn, hold, nothing = ([part for part in text.split(",") if part] for text in (train, test, no_tag))
-    found = split_file(input_file, out, train=learn, test=hold, share=share, seed=seed, no_tag=nothing, limit=limit)
+    found = split_file(
+        input_file, out, train=learn, test=hold, share=share, fold=fold, seed=seed, no_tag=nothing, limit=limit
+    )
     Console().print(f"{found.train} conversations to learn from, {found.test} to test on: {out}")
 
 

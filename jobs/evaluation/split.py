@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -31,6 +32,7 @@ def split_file(
     train: Sequence[str] = (),
     test: Sequence[str] = (),
     share: float | None = None,
+    fold: str | None = None,
     seed: int = 0,
     no_tag: Sequence[str] = (),
     limit: int | None = None,
@@ -44,33 +46,29 @@ def split_file(
         test: see `train`; lines of neither are left out.
         share: instead of patterns, the share of lines drawn for TRAIN with `seed`; lines that are equal once redacted
             stay together.
+        fold: instead of both, `2/5`: TEST is the second of five parts drawn with `seed`; equal lines as above.
         seed: of the draws.
         no_tag: labels that stand for "no tag", such as an out-of-scope class: taken off.
         limit: so many lines of TEST are drawn with `seed`, for labellers that are slow.
 
     Raises:
-        InputError: a bad line, patterns that overlap or match nothing, patterns and share both or neither, `out` cannot
-            be written or would hold `source`.
+        InputError: a bad line, patterns that overlap or match nothing, not just one of patterns, share and fold, `out`
+            cannot be written or would hold `source`.
     """
     files = (out / "train.jsonl", out / "test.jsonl")
     if source.resolve() in [file.resolve() for file in files]:
         raise InputError(f"split: {source} would overwrite --input; give another --out")
     records = list(iter_records(source))
     rows = [row for row, _ in records]
-    if (share is None) == (not (train and test)):
-        raise InputError("split: give either --train and --test patterns, or --share")
+    if sum([bool(train and test), share is not None, fold is not None]) != 1:
+        raise InputError("split: give either --train and --test patterns, or --share, or --fold")
     for row in rows:
         if row.get("labels") is not None:  # without them nobody has looked, which is not "no tag"
             row["labels"] = [label for label in row["labels"] if str(label) not in no_tag]
-    if share is not None:
-        if not 0 < share < 1:
-            raise InputError(f"split: --share is {share}; it must lie between 0 and 1")
+    if share is not None or fold is not None:
         contents = [redact_conversation(chat).content_hash for _, chat in records]  # as labellers see them
-        chosen = draw_together(contents, round(len(rows) * share), seed)
-        parts = (
-            [row for place, row in enumerate(rows) if place in chosen],
-            [row for place, row in enumerate(rows) if place not in chosen],
-        )
+        held = _fold(contents, fold, seed) if fold is not None else _rest(contents, share or 0, seed)
+        parts = ([row for i, row in enumerate(rows) if i not in held], [rows[i] for i in sorted(held)])
     else:
         parts = _by_patterns(rows, train, test)
     if limit is not None and limit < len(parts[1]):
@@ -78,10 +76,31 @@ def split_file(
         parts = (parts[0], [row for place, row in enumerate(parts[1]) if place in drawn])
     for name, part in zip(("train", "test"), parts, strict=True):
         if not part:
-            why = f"the field `split` holds {_values(rows)}" if share is None else "too few different conversations"
+            why = f"the field `split` holds {_values(rows)}" if train else "too few different conversations"
             raise InputError(f"split: nothing is left for {name}; {why}")
     _write(files, parts)
     return SplitCounts(len(parts[0]), len(parts[1]))
+
+
+def _rest(contents: Sequence[str], share: float, seed: int) -> set[int]:
+    """Places of TEST: what is not drawn for TRAIN."""
+    if not 0 < share < 1:
+        raise InputError(f"split: --share is {share}; it must lie between 0 and 1")
+    return set(range(len(contents))) - draw_together(contents, round(len(contents) * share), seed)
+
+
+def _fold(contents: Sequence[str], fold: str, seed: int) -> set[int]:
+    """Places of TEST: one of several parts of like size."""
+    from sklearn.model_selection import GroupKFold  # a second to import, and no other way to split needs it
+
+    found = re.fullmatch(r"(\d+)/(\d+)", fold, re.ASCII)
+    number, count = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= count or count < 2:
+        raise InputError(f"split: --fold is {fold!r}; it must be like 2/5, the second of five")
+    if len(set(contents)) < count:
+        raise InputError(f"split: {len(set(contents))} different conversations make no {count} folds")
+    folds = GroupKFold(count, shuffle=True, random_state=seed).split(contents, groups=contents)
+    return set(list(folds)[number - 1][1].tolist())
 
 
 def _by_patterns(
