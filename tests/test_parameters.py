@@ -77,6 +77,13 @@ def test_numerals(text: str, value: float | None) -> None:
         ("about 100k", 100_000, "CNY"),
         ("I have $20,000", 20_000, "USD"),
         ("就300000", 300_000, "CNY"),
+        ("３０到５０万", 400_000, "CNY"),
+        ("五十萬美元", 500_000, "USD"),
+        ("我有兩百萬，幾年後用", 2_000_000, "CNY"),
+        ("差不多50w", 500_000, "CNY"),
+        ("不是三十万，是五十万", 500_000, "CNY"),
+        ("没有一百万下不来", 1_000_000, "CNY"),
+        ("有没有三十万起的，我那个不是三十万嘛", 300_000, "CNY"),
     ],
 )
 def test_amounts_as_people_say_them(text: str, amount: float, currency: str) -> None:
@@ -107,6 +114,8 @@ def test_each_sum_has_its_own_currency_and_nothing_is_read_twice() -> None:
         "三万两千人排队",
         "我住三楼501室",
         "看了三遍",
+        "我没有三十万",
+        "要是有一百万就好了",
     ],
 )
 def test_other_numbers_are_no_amount(text: str) -> None:
@@ -169,6 +178,18 @@ def test_down_payment_not_house_price() -> None:
         ("工作了28年要退休", None),
         ("三五年不动", 48),
         ("三五个月后", 4),
+        ("一个半月后要用", 1.5),
+        ("两个半月后要用", 2.5),
+        ("三个半月后要用", 3.5),
+        ("两三个月后要用", 2.5),
+        ("五到八个月后要用", 6.5),
+        ("六周后要用", 1.5),
+        ("45天后要用", 1.5),
+        ("９０天后要用", 3),
+        ("十天后要用", 0.33),
+        ("兩年後要用", 24),
+        ("下半年要用", None),
+        ("明年下半年要用", 10),
         ("for 3 years", 36),
         ("随时要用", None),
         ("放了三年了", None),
@@ -244,6 +265,21 @@ def test_dates_need_the_day_of_the_talk() -> None:
         ("别那么保守", "high"),
         ("平衡一点", "medium"),
         ("中等就行", "medium"),
+        ("能承受风险吗", None),
+        ("你们能承受多大风险", None),
+        ("我能承受多大的风险呢", None),
+        ("我是不是能承受风险", None),
+        ("这个能接受波动不？", None),
+        ("可以接受一点波动吗", None),
+        ("这个风险高一点吗", None),
+        ("不怕亏吗", None),
+        ("亏得起吗", None),
+        ("波动没关系，你们有吗", "high"),
+        ("跌多少我都不怕", "high"),
+        ("能激进一点吗", "high"),
+        ("有稳一点的吗", "low"),
+        ("能承受風險", "high"),
+        ("穩一點", "low"),
         ("我测评是平衡型", None),
         ("今天天气不错", None),
     ],
@@ -260,6 +296,8 @@ def test_risk_and_its_denial(text: str, risk: str | None) -> None:
         ("年化3.5%左右", 3.5),
         ("目标一年八个点", 8),
         ("年化12往上", 12),
+        ("至少５％的收益", 5),
+        ("要4個點", 4),
         ("回撤20%我能扛", None),
         ("今天涨了3%", None),
         ("隔壁存款给3%", None),
@@ -268,6 +306,10 @@ def test_risk_and_its_denial(text: str, risk: str | None) -> None:
 )
 def test_expected_return(text: str, percent: float | None) -> None:
     assert read(text).expected_return == percent
+
+
+def test_words_are_kept_as_they_were_said() -> None:
+    assert read("５０萬放兩年後用，穩一點").said == ("５０萬", "兩年", "穩一點")
 
 
 def test_only_allowed_parameters_are_read() -> None:
