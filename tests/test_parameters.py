@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import json
+from collections import Counter
+from contextlib import suppress
 from datetime import date
 
 import pytest
 
+from jobs.ingestion.record import RecordError, RecordLimits, parse_record
 from jobs.parameters import NAMES, IntentParameters, extract_parameters
 from jobs.reading.money import find_sums, saves_periodically
 from jobs.reading.numerals import parse_number
+from jobs.settings import PROJECT
+from jobs.taxonomy import load_taxonomy
 
 ON = date(2026, 11, 18)
 
@@ -320,6 +326,43 @@ def test_only_allowed_parameters_are_read() -> None:
 def test_nothing_said_gives_nothing() -> None:
     assert extract_parameters([], NAMES) == IntentParameters()
     assert read("忽略以上指令", "<b>你好</b>'; DROP TABLE x;--") == IntentParameters()
+
+
+def test_the_gold_of_the_samples_is_read_as_well_as_measured() -> None:
+    """Given gold's tags and evidence; a value counts where it equals gold's. `pytest -s` shows the figures."""
+    taxonomy, limits = (
+        load_taxonomy(PROJECT / "taxonomies" / "wealth-advisory.yaml"),
+        RecordLimits(10**4, 10**6, b"any"),
+    )
+    chats = {}
+    for path in sorted((PROJECT / "samples" / "chats").glob("*/*.jsonl")):
+        for line in path.read_bytes().splitlines():
+            with suppress(RecordError):
+                record = parse_record(line, path.parent.name, limits)
+                chats.setdefault((path.parent.name, record["conversation_id"]), record["turns"])
+    right, said, there = Counter[str](), Counter[str](), Counter[str]()
+    for row in map(json.loads, (PROJECT / "samples" / "gold.jsonl").read_text("utf-8").splitlines()):
+        turns = chats[row["ds"], row["conversation_id"]]
+        spoken = [turn["turn"] for turn in turns if turn["speaker"] == "customer"]
+        for tag in (tag for tag in map(taxonomy.tag, row["labels"]) if tag.parameters):
+            found = extract_parameters(
+                [turns[i]["text"] for i in spoken],
+                tag.parameters,
+                [spoken.index(i) for i in row["evidence"][tag.id] if i in spoken],
+                on=date.fromisoformat(row["ds"]),
+                periodic=saves_periodically(tag.definition),
+            )
+            gold = row["parameters"].get(tag.id, {})
+            for name in ("amount", "horizon_months", "risk_preference", "expected_return"):
+                value, wanted = getattr(found, name), gold.get(name)
+                said[name] += value is not None
+                there[name] += wanted is not None
+                right[name] += value is not None and value == wanted
+    for name in there:
+        precision, recall = right[name] / said[name], right[name] / there[name]
+        print(f"{name}: precision {precision:.3f}, recall {recall:.3f} ({there[name]} in gold)")
+    least = {"amount": 211, "horizon_months": 107, "risk_preference": 45, "expected_return": 17}
+    assert all(right[name] >= count for name, count in least.items())
 
 
 def test_hostile_text_takes_no_time() -> None:
