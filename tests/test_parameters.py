@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from contextlib import suppress
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -334,7 +335,7 @@ def test_the_gold_of_the_samples_is_read_as_well_as_measured() -> None:
         load_taxonomy(PROJECT / "taxonomies" / "wealth-advisory.yaml"),
         RecordLimits(10**4, 10**6, b"any"),
     )
-    chats = {}
+    chats: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for path in sorted((PROJECT / "samples" / "chats").glob("*/*.jsonl")):
         for line in path.read_bytes().splitlines():
             with suppress(RecordError):
