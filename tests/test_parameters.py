@@ -281,6 +281,8 @@ def test_dates_need_the_day_of_the_talk() -> None:
         ("这个风险高一点吗", None),
         ("不怕亏吗", None),
         ("亏得起吗", None),
+        ("能承受波动？", None),
+        ("波动啥的无所谓吧？你觉得", "high"),
         ("波动没关系，你们有吗", "high"),
         ("跌多少我都不怕", "high"),
         ("能激进一点吗", "high"),

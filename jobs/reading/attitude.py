@@ -29,7 +29,7 @@ _CANNOT = (
 )
 _HOW_MUCH = "的?(?:多[大少高]|什么|哪)"
 # 能承受风险吗 asks what 能承受风险 would say; a wish may be put as a question, 能激进一点吗 stays one.
-_QUESTION = re.compile(r"[^，。,;；!！?？\s]{0,2}(?:吗|[?？]|[么不没](?=[?？，。\s]|$))")
+_QUESTION = re.compile(r"[^，。,;；!！?？\s]{0,2}(?:吗|[么不没](?=[?？，。\s]|$))|[的了呢啊]?[?？]")
 _NOT_EN = r"(?:\b(?:no|not|never|avoid|without|cannot)|n['’]t)"
 _RISK = (
     # Order matters where a phrase holds another: what is denied comes before what is wished. Demands for no loss at
