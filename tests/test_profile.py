@@ -113,12 +113,23 @@ def test_a_talk_that_is_delivered_late_counts_from_its_own_day_and_leaves_the_po
     assert [pot.mentions for pot in fold_pots([known, late, later], PURPOSES, 90)] == [2, 1]
 
 
+@pytest.mark.parametrize(
+    ("months", "day"),
+    [(0.23, "2026-11-25"), (0.5, "2026-12-03"), (2.5, "2027-02-02"), (3.0, "2027-02-18"), (3.5, "2027-03-05")],
+)
+def test_half_a_month_is_fifteen_days_whatever_the_month(months: float, day: str) -> None:
+    [pot] = fold_pots([mention("a", FIRST, "growth", horizon_months=months)], PURPOSES, 90)
+    assert pot.needed_by == day
+
+
 def test_words_stay_as_long_as_a_value_that_was_read_from_them() -> None:
     amount = mention("a", FIRST, "growth", 5e5, said=("50万",))
     risk = mention("b", SECOND, "growth", risk_preference="low", said=("稳一点",))
     both = mention("c", THIRD, "growth", 5e5, risk_preference="high", said=("50万可以冒险",))
     assert [pot.said for pot in fold_pots([amount, risk], PURPOSES, 90)] == [("稳一点", "50万")]
     assert [pot.said for pot in fold_pots([amount, risk, both], PURPOSES, 90)] == [("50万可以冒险",)]
+    again = mention("c", THIRD, "growth", risk_preference="high", said=("可以冒险",))
+    assert [pot.said for pot in fold_pots([amount, risk, again], PURPOSES, 90)] == [("可以冒险", "50万")]
 
 
 def test_conflicting_amount_or_a_long_silence_opens_a_new_pot() -> None:

@@ -24,6 +24,7 @@ from datetime import date, timedelta
 from hashlib import sha256
 
 DAYS_A_MONTH = 30.44
+_VALUES = ("amount", "horizon_months", "risk_preference", "expected_return")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Pot:
     needed_by: str | None = None
     risk_preference: str | None = None
     expected_return: float | None = None
-    said: tuple[str, ...] = ()
+    words: dict[str, tuple[str, ...]] = field(default_factory=dict)
     also: set[str] = field(default_factory=set)
 
     @property
@@ -87,6 +88,11 @@ class Pot:
         """Stable id, made of the mention that was delivered first: it outlives a merge of customers and late talks."""
         key = "|".join((self.first.party_key, self.first.night, self.first.conversation_id, self.first.label))
         return "I" + sha256(key.encode()).hexdigest()[:16]
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The words that the values standing now were read from, the newest first."""
+        return tuple(dict.fromkeys(word for words in reversed(self.words.values()) for word in words))
 
     @classmethod
     def opened_by(cls, mention: Mention) -> Pot:
@@ -101,9 +107,10 @@ class Pot:
         self.first = min(self.first, mention, key=lambda m: (m.night, m.order))
         self.last = mention
         self.first_seen, self.last_seen = min(self.first_seen, mention.night), max(self.last_seen, mention.night)
-        if not self._holds_more_than(mention):
-            self.said = ()
-        self.said = tuple(dict.fromkeys((*mention.said, *self.said)))
+        for name in (name for name in _VALUES if getattr(mention, name) is not None):
+            # Behind those that stand longer.
+            self.words.pop(name, None)
+            self.words[name] = mention.said
         self.confidence = max(self.confidence, mention.confidence)
         self.also |= {*mention.also, mention.tag_id, self.tag_id}
         if names:
@@ -117,11 +124,6 @@ class Pot:
         self.risk_preference = mention.risk_preference or self.risk_preference
         if mention.expected_return is not None:
             self.expected_return = mention.expected_return
-
-    def _holds_more_than(self, mention: Mention) -> bool:
-        """Whether a value that the mention does not speak of stands, so that its words are still true."""
-        values = ("amount", "horizon_months", "risk_preference", "expected_return")
-        return any(getattr(self, name) is not None and getattr(mention, name) is None for name in values)
 
 
 def _day_after(said: str, months: float) -> str | None:
