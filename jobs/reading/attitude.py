@@ -50,6 +50,7 @@ _RISK = (
             r"|(?:别|不要|不想|不能|不敢|不愿|经不起|受不了|禁不起)(?:太|碰|搞|买|冒|承担|有|那么)*"
             r"(?:激进|冒险|冒点险|搏|[冲博赌]一把|刺激|高风险|大风险|太?大的?风险|风险(?:太|高|大)|(?:大的?)?波动|大起大落|折腾|猛)"
             r"|(?:(?<!是)不是|不算|不属于)(?:激进|冒险)"
+            r"|(?:风险|波动|回撤)(?:不能|不要|别)(?:太|过|那么)(?:大|高)"
             rf"|(?:{_CANNOT}(?:接受|承受|承担|扛)|(?:接受|承受|扛)不[了起住])[^，。,;；]{{0,6}}(?:波动|风险|回撤)"
             r"|(?:能|可以)?(?:接受|承受)的?(?:波动|风险|回撤)(?:能力)?[^，。,;；]{0,3}(?:不[大高强]|小|有限|低|弱)"
             rf"|(?i:{_NOT_EN} (?:(?!mind|afraid|scared|worried|problem|issue|only|low)[a-z'’]+ ){{0,6}}"
@@ -81,14 +82,16 @@ _RISK = (
     (
         LOW,
         re.compile(
-            r"稳一?[点些]|稳[妥当健](?!型)|稳稳|求稳|要稳|安稳|保守|低风险|低波动|(?:风险|波动)(?:小|低)|(?:没|无|零)风险"
-            r"|胆子?(?:比较|挺|很)?小|不想亏|(?<![哪不])怕(?:亏|跌)|(?:亏|输|赔|跌|折腾)不起|少亏|吃亏少|不冒险|不求高|不图高|不贪"
+            r"稳一?[点些]|稳[妥当健](?!型)|稳稳|求稳|要稳|安稳|(?<!不)(?<!不是)(?<!不算)保守|低风险|低波动|(?:风险|波动)(?:小|低)|(?:没|无|零)风险"
+            r"|胆子?(?:比较|挺|很)?小|不想亏|(?<![哪不])(?<!不是)怕(?:亏|跌|风险|波动)|(?:亏|输|赔|跌|折腾)不起|少亏|吃亏少|不冒险|不求高|不图高|不贪"
             r"|安全(?:点|一点|些|第一|为主)|conservative|low risk|safe"
         ),
     ),
 )
+_TO = r"\s?(?:-|–|—|~|～|到|至)\s?"
 _RETURN = re.compile(
-    rf"百分之(?P<a>{NUMBER})|(?P<b>{NUMBER})\s?(?:[%％]|个点|percent)"
+    rf"(?:百分之(?P<alow>{NUMBER}){_TO})?百分之(?P<a>{NUMBER})"
+    rf"|(?:(?P<blow>{NUMBER})\s?(?:[%％]|个点)?{_TO})?(?P<b>{NUMBER})\s?(?:[%％]|个点|percent)"
     rf"|(?:年化|年收益|收益率?)(?:要|到|能|有|做到|在|是|至少)*\s?(?P<c>{NUMBER})(?=往上|以上|左右|朝上|出头|就行|[，。\s]|$)",
     re.IGNORECASE,
 )
@@ -121,6 +124,9 @@ def expected_return(text: str) -> tuple[float, str] | None:
         if _OTHER.search(before) or not (match["c"] or _WISH_BEFORE.search(before) or _WISH_AFTER.match(after)):
             continue
         value = parse_number(match["a"] or match["b"] or match["c"])
+        low = parse_number(match["alow"] or match["blow"] or "")
+        if value is not None and low is not None and low < value:
+            value = (low + value) / 2
         if value is not None and 0 < value <= 100:
             return value, match.group(0)
     return None

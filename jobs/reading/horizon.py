@@ -14,7 +14,8 @@ DAYS_A_MONTH = 30.44
 _NO_CUE, _DATE_CUE = -3.6, -3.7
 _UNIT_MONTHS = {"年": 12.0, "月": 1.0, "周": 7 / DAYS_A_MONTH, "天": 1 / DAYS_A_MONTH}
 _DURATION = re.compile(
-    rf"(?<![0-9A-Za-z.第每二零])(?:(?:(?P<low>{NUMBER})\s?个?(?P<lowunit>年|月)?(?:-|–|—|~|～|到|至)\s?)?(?P<number>{NUMBER}))"
+    rf"(?<![0-9A-Za-z.第每二零])(?:(?:(?:(?P<lowhalf>半年)|(?P<low>{NUMBER})\s?个?(?P<lowunit>年|月)?)(?:-|–|—|~|～|到|至)\s?)?"
+    rf"(?P<number>{NUMBER}))"
     r"\s?(?P<more>多|来)?\s?(?P<unit>年|个?半?月|周|个?星期|个?礼拜|天|years?|months?|weeks?)(?P<half>半)?"
     r"|(?<![每上下])(?P<halfyear>半年|半个月)"
 )
@@ -93,6 +94,8 @@ def _duration_months(match: re.Match[str]) -> float | None:
         value += per / 2
     if "半" in unit:
         value += 0.5
+    if match["lowhalf"]:
+        value = (6.0 + value) / 2
     if match["low"]:
         low = parse_number(match["low"])
         if low is None or (match["lowunit"] is None and low > number):

@@ -77,8 +77,8 @@ _PURPOSE_AFTER = re.compile(
 )
 _ALONE_AFTER = re.compile(r"^(?:块钱?|元)?(?:[，。,.、\s]|$)")
 _REJECTED_AFTER = re.compile(r"^(?:才够|太多|太少|拿不出|都没有)")
-# Money that is not there, or was named by mistake: 没有三十万, 要是有一百万就好了, 不是三十万是五十万.
-_LACKED_BEFORE = re.compile(r"(?<!有)没有\s?$|[拿凑]不[出齐]来?\s?$")
+# Money that is not there, or was named by mistake: 没有三十万, 不放五十万了, 要是有一百万就好了, 不是三十万是五十万.
+_LACKED_BEFORE = re.compile(r"(?<!有)没有\s?$|不再?[放存投买]\s?$|[拿凑]不[出齐]来?\s?$")
 _NEEDED_AFTER = re.compile(r"^(?:块钱?|元)?(?:根本|可)?[^，。,;；\s]?不")  # 没有一百万下不来 names what it takes
 _WISHED_BEFORE = re.compile(r"(?:要是|如果|假如)[^，。,;；]{0,6}有\s?$")
 _WISHED_AFTER = re.compile(r"^(?:块钱?|元)?[，, ]?(?:该|那)?(?:多好|就好)")
