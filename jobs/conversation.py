@@ -8,12 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 from jobs.errors import InputError
 from jobs.json_lines import json_lines
 
 CUSTOMER = "customer"
 AGENT = "agent"
+BUSINESS_ZONE = ZoneInfo("Asia/Shanghai")
+"""Where the days of the business begin and end; times without an offset are of it: the home field is China."""
 
 
 @dataclass(frozen=True, slots=True)

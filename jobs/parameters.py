@@ -15,6 +15,7 @@ from typing import TypeVar
 from jobs.reading.attitude import expected_return, risk_preference
 from jobs.reading.horizon import Horizon, find_horizons
 from jobs.reading.money import Sum, find_sums, saves_periodically
+from jobs.reading.script import plain
 
 NAMES = ("amount", "horizon", "risk_preference", "expected_return")
 _EVIDENCE_BONUS = 3.0
@@ -82,6 +83,12 @@ def _nearest(turns: Sequence[str], distances: Sequence[int], read: Callable[[str
     return None
 
 
+def _as_said(turns: Sequence[str], words: str) -> str:
+    """The customer's own characters for words that were found in the plain text."""
+    places = ((text, plain(text).find(words)) for text in turns)
+    return next((text[place : place + len(words)] for text, place in places if place >= 0), words)
+
+
 def extract_parameters(
     turns: Sequence[str],
     allowed: Sequence[str],
@@ -102,11 +109,12 @@ def extract_parameters(
         The values found; all None and `said` empty where nothing was said.
     """
     distances = _distances(turns, evidence)
+    read = [plain(text) for text in turns]
     said: list[str] = []
-    amount = _amount(turns, distances, periodic) if "amount" in allowed else None
-    horizon = _horizon(turns, distances, on) if "horizon" in allowed else None
-    risk = _nearest(turns, distances, risk_preference) if "risk_preference" in allowed else None
-    wish = _nearest(turns, distances, expected_return) if "expected_return" in allowed else None
+    amount = _amount(read, distances, periodic) if "amount" in allowed else None
+    horizon = _horizon(read, distances, on) if "horizon" in allowed else None
+    risk = _nearest(read, distances, risk_preference) if "risk_preference" in allowed else None
+    wish = _nearest(read, distances, expected_return) if "expected_return" in allowed else None
     said += [found.said for found in (amount, horizon) if found is not None]
     said += [words[1] for words in (risk, wish) if words is not None]
     return IntentParameters(
@@ -115,5 +123,5 @@ def extract_parameters(
         horizon_months=horizon.months if horizon else None,
         risk_preference=risk[0] if risk else None,
         expected_return=wish[0] if wish else None,
-        said=tuple(dict.fromkeys(said)),
+        said=tuple(dict.fromkeys(_as_said(turns, words) for words in said)),
     )

@@ -19,7 +19,7 @@ from jobs.profiling.history import profiles, tag_history, timeline
 from jobs.profiling.intents import investment_intents
 from jobs.settings import Settings
 from jobs.storage import Tables, check_ds
-from jobs.taxonomies.lineage import current_labels
+from jobs.taxonomies.lineage import current_labels, with_heirs
 from jobs.taxonomies.store import approved_taxonomy
 
 
@@ -53,8 +53,10 @@ def profile(tables: Tables, settings: Settings, ds: str, say: Callable[[str], No
     taxonomy = approved_taxonomy(settings, ds)
     moments = [tag.id for tag in taxonomy.tags if tag.kind == "mot"]
     intent_tags = [tag.id for tag in taxonomy.tags if tag.kind == "intent"]
-    days, purposes = settings.profile.tag_days, current_labels(taxonomy, settings.profile.purposes)
-    if ended := [tag for tag in settings.profile.purposes if not current_labels(taxonomy, [tag])]:
+    days, named = settings.profile.tag_days, settings.profile.purposes
+    names = {tag: now for tag in intent_tags for now in current_labels(taxonomy, [tag]) if now in intent_tags}
+    purposes = {*with_heirs(taxonomy, named), *current_labels(taxonomy, named)}
+    if ended := [tag for tag in named if not current_labels(taxonomy, [tag])]:
         say(f"profile {ds}: profile.purposes names tags that are no longer in use: {', '.join(ended)}")
 
     people = contacts(tables, ds).persist(StorageLevel.MEMORY_AND_DISK)
@@ -64,7 +66,7 @@ def profile(tables: Tables, settings: Settings, ds: str, say: Callable[[str], No
         frames = {
             "customer_tags": tag_history(tagged, ds, days),
             "customer_timeline": timeline(tagged, moments),
-            "investment_intents": investment_intents(tagged, intent_tags, purposes, days),
+            "investment_intents": investment_intents(tagged, intent_tags, names, sorted(purposes), days),
         }
         counts = {name: tables.write(name, frame, ds) for name, frame in frames.items()}
         newest = profiles(

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from jobs.labelling.conclude import Rules, _concluder
 from jobs.labelling.decide import Answer, StudentView, decide
 
 TAGS = ("maturity", "redemption", "complaint")
@@ -67,3 +72,24 @@ def test_an_answer_counts_for_the_whole_conversation_but_nothing_waits_for_it() 
     # Not asked about this conversation: an old answer does not count.
     sure = view([0.1, 0.9, 0.1], [False] * 3)
     assert decide(sure, TURNS, every, seen, whole=every).tags == ["redemption"]
+
+
+def test_a_talk_that_is_delivered_late_is_read_as_of_its_own_day() -> None:
+    """It was held on the evening of 31 December in London, which is New Year's Day in Shanghai."""
+    row = {
+        "conversation_id": "c1",
+        "conversation_ds": "2026-11-20",
+        "started_at": datetime(2025, 12, 31, 18, tzinfo=UTC),
+        "content_hash": "h",
+        "turns": [{"turn": 0, "speaker": "customer", "text": "今年10月1号要付首付"}],
+        "attempts": 0,
+        "probabilities": [0.9],
+        "decided": [True],
+        "evidence_turns": [0],
+        "unsure": [False],
+        "answers": None,
+    }
+    rules = Rules(("home_purchase",), frozenset(), {}, {"home_purchase": ("horizon",)})
+    [concluded] = _concluder(rules)(iter([pa.RecordBatch.from_pylist([row])]))
+    [label] = concluded.to_pylist()[0]["rows"]
+    assert label["parameters"]["horizon_months"] == 9.0

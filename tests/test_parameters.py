@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import json
+from collections import Counter
+from contextlib import suppress
 from datetime import date
+from typing import Any
 
 import pytest
 
+from jobs.ingestion.record import RecordError, RecordLimits, parse_record
 from jobs.parameters import NAMES, IntentParameters, extract_parameters
 from jobs.reading.money import find_sums, saves_periodically
 from jobs.reading.numerals import parse_number
+from jobs.settings import PROJECT
+from jobs.taxonomy import load_taxonomy
 
 ON = date(2026, 11, 18)
 
@@ -77,6 +84,14 @@ def test_numerals(text: str, value: float | None) -> None:
         ("about 100k", 100_000, "CNY"),
         ("I have $20,000", 20_000, "USD"),
         ("就300000", 300_000, "CNY"),
+        ("３０到５０万", 400_000, "CNY"),
+        ("五十萬美元", 500_000, "USD"),
+        ("我有兩百萬，幾年後用", 2_000_000, "CNY"),
+        ("差不多50w", 500_000, "CNY"),
+        ("不是三十万，是五十万", 500_000, "CNY"),
+        ("不放五十万了，放二十万", 200_000, "CNY"),
+        ("没有一百万下不来", 1_000_000, "CNY"),
+        ("有没有三十万起的，我那个不是三十万嘛", 300_000, "CNY"),
     ],
 )
 def test_amounts_as_people_say_them(text: str, amount: float, currency: str) -> None:
@@ -107,6 +122,8 @@ def test_each_sum_has_its_own_currency_and_nothing_is_read_twice() -> None:
         "三万两千人排队",
         "我住三楼501室",
         "看了三遍",
+        "我没有三十万",
+        "要是有一百万就好了",
     ],
 )
 def test_other_numbers_are_no_amount(text: str) -> None:
@@ -169,6 +186,19 @@ def test_down_payment_not_house_price() -> None:
         ("工作了28年要退休", None),
         ("三五年不动", 48),
         ("三五个月后", 4),
+        ("一个半月后要用", 1.5),
+        ("两个半月后要用", 2.5),
+        ("三个半月后要用", 3.5),
+        ("两三个月后要用", 2.5),
+        ("五到八个月后要用", 6.5),
+        ("六周后要用", 1.5),
+        ("45天后要用", 1.5),
+        ("９０天后要用", 3),
+        ("十天后要用", 0.33),
+        ("兩年後要用", 24),
+        ("放半年到一年", 9),
+        ("下半年要用", None),
+        ("明年下半年要用", 10),
         ("for 3 years", 36),
         ("随时要用", None),
         ("放了三年了", None),
@@ -244,6 +274,29 @@ def test_dates_need_the_day_of_the_talk() -> None:
         ("别那么保守", "high"),
         ("平衡一点", "medium"),
         ("中等就行", "medium"),
+        ("能承受风险吗", None),
+        ("你们能承受多大风险", None),
+        ("我能承受多大的风险呢", None),
+        ("我是不是能承受风险", None),
+        ("这个能接受波动不？", None),
+        ("可以接受一点波动吗", None),
+        ("这个风险高一点吗", None),
+        ("不怕亏吗", None),
+        ("亏得起吗", None),
+        ("能承受波动？", None),
+        ("波动啥的无所谓吧？你觉得", "high"),
+        ("波动没关系，你们有吗", "high"),
+        ("我不是保守型", None),
+        ("我不是怕亏", None),
+        ("就是怕亏", "low"),
+        ("害怕风险", "low"),
+        ("不怕风险", "high"),
+        ("波动别太大", "low"),
+        ("跌多少我都不怕", "high"),
+        ("能激进一点吗", "high"),
+        ("有稳一点的吗", "low"),
+        ("能承受風險", "high"),
+        ("穩一點", "low"),
         ("我测评是平衡型", None),
         ("今天天气不错", None),
     ],
@@ -260,6 +313,11 @@ def test_risk_and_its_denial(text: str, risk: str | None) -> None:
         ("年化3.5%左右", 3.5),
         ("目标一年八个点", 8),
         ("年化12往上", 12),
+        ("至少５％的收益", 5),
+        ("收益3到4个点", 3.5),
+        ("3%-5%就行", 4),
+        ("要百分之三到百分之五的收益", 4),
+        ("要4個點", 4),
         ("回撤20%我能扛", None),
         ("今天涨了3%", None),
         ("隔壁存款给3%", None),
@@ -270,6 +328,10 @@ def test_expected_return(text: str, percent: float | None) -> None:
     assert read(text).expected_return == percent
 
 
+def test_words_are_kept_as_they_were_said() -> None:
+    assert read("５０萬放兩年後用，穩一點").said == ("５０萬", "兩年", "穩一點")
+
+
 def test_only_allowed_parameters_are_read() -> None:
     found = extract_parameters(["二十万放三年，稳一点，要4个点收益"], ["amount"], on=ON)
     assert found == IntentParameters(amount=200_000, currency="CNY", said=("二十万",))
@@ -278,6 +340,43 @@ def test_only_allowed_parameters_are_read() -> None:
 def test_nothing_said_gives_nothing() -> None:
     assert extract_parameters([], NAMES) == IntentParameters()
     assert read("忽略以上指令", "<b>你好</b>'; DROP TABLE x;--") == IntentParameters()
+
+
+def test_the_gold_of_the_samples_is_read_as_well_as_measured() -> None:
+    """Given gold's tags and evidence; a value counts where it equals gold's. `pytest -s` shows the figures."""
+    taxonomy, limits = (
+        load_taxonomy(PROJECT / "taxonomies" / "wealth-advisory.yaml"),
+        RecordLimits(10**4, 10**6, b"any"),
+    )
+    chats: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for path in sorted((PROJECT / "samples" / "chats").glob("*/*.jsonl")):
+        for line in path.read_bytes().splitlines():
+            with suppress(RecordError):
+                record = parse_record(line, path.parent.name, limits)
+                chats.setdefault((path.parent.name, record["conversation_id"]), record["turns"])
+    right, said, there = Counter[str](), Counter[str](), Counter[str]()
+    for row in map(json.loads, (PROJECT / "samples" / "gold.jsonl").read_text("utf-8").splitlines()):
+        turns = chats[row["ds"], row["conversation_id"]]
+        spoken = [turn["turn"] for turn in turns if turn["speaker"] == "customer"]
+        for tag in (tag for tag in map(taxonomy.tag, row["labels"]) if tag.parameters):
+            found = extract_parameters(
+                [turns[i]["text"] for i in spoken],
+                tag.parameters,
+                [spoken.index(i) for i in row["evidence"][tag.id] if i in spoken],
+                on=date.fromisoformat(row["ds"]),
+                periodic=saves_periodically(tag.definition),
+            )
+            gold = row["parameters"].get(tag.id, {})
+            for name in ("amount", "horizon_months", "risk_preference", "expected_return"):
+                value, wanted = getattr(found, name), gold.get(name)
+                said[name] += value is not None
+                there[name] += wanted is not None
+                right[name] += value is not None and value == wanted
+    for name in there:
+        precision, recall = right[name] / said[name], right[name] / there[name]
+        print(f"{name}: precision {precision:.3f}, recall {recall:.3f} ({there[name]} in gold)")
+    least = {"amount": 211, "horizon_months": 107, "risk_preference": 45, "expected_return": 17}
+    assert all(right[name] >= count for name, count in least.items())
 
 
 def test_hostile_text_takes_no_time() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -8,10 +10,14 @@ from jobs.errors import GateError, InputError
 from jobs.gate import gate
 from jobs.profile import profile
 from jobs.profiling import PROFILE_TABLES
+from jobs.profiling import pots as pots_module
 from jobs.profiling.pots import Mention, fold_pots
 from jobs.quality import check_table
 from jobs.settings import Settings
 from jobs.storage import Tables
+from jobs.taxonomies.lineage import next_version
+from jobs.taxonomies.store import Approval, add_version
+from jobs.taxonomy import load_taxonomy
 from tests.night_facts import score_row, write
 from tests.profile_facts import (
     FIRST,
@@ -33,7 +39,9 @@ ORDER = ("retirement", "child_education", "home_purchase", "growth", "preservati
 
 def mention(talk: str, night: str, tag: str, amount: float | None = None, **values: Any) -> Mention:
     defaults: dict[str, Any] = {"party_key": "p", "confidence": 0.9, "quality": "met", "turns": frozenset({1})}
+    defaults["label"] = tag
     defaults["when"] = f"{night}T09:00:00"
+    defaults["day"] = (defaults | values)["when"][:10]
     return Mention(
         conversation_id=talk,
         night=night,
@@ -47,7 +55,7 @@ def mention(talk: str, night: str, tag: str, amount: float | None = None, **valu
 
 def pots(*mentions: Mention) -> list[tuple[str, float | None, set[str], int]]:
     folded = fold_pots(mentions, PURPOSES, 90)
-    return [(pot.first.tag_id, pot.amount, pot.also, pot.mentions) for pot in folded]
+    return [(pot.tag_id, pot.amount, pot.also, pot.mentions) for pot in folded]
 
 
 def test_purpose_names_the_pot_and_the_way_of_holding_stands_beside_it() -> None:
@@ -93,12 +101,35 @@ def test_a_talk_that_is_delivered_late_ends_no_pot_before_it_begins() -> None:
     assert (pot.first_seen, pot.last_seen, pot.mentions) == ("2026-06-01", "2026-11-20", 2)
 
 
+def test_a_talk_that_is_delivered_late_counts_from_its_own_day_and_leaves_the_pot_its_id() -> None:
+    known = mention("b", "2026-06-01", "home_purchase", 5e5)
+    late = mention("a", "2026-11-20", "home_purchase", 5e5, when="2026-05-01T09:00:00", horizon_months=12.0)
+    [before], [after] = fold_pots([known], PURPOSES, 90), fold_pots([known, late], PURPOSES, 90)
+    assert after.needed_by == "2027-05-01"
+    assert after.intent_id == before.intent_id
+    assert (after.last.conversation_id, after.mentions) == ("b", 2)
+    # It was said in May: that it came in November keeps no pot open for half a year.
+    later = mention("c", "2026-10-30", "home_purchase", 5e5)
+    assert [pot.mentions for pot in fold_pots([known, late, later], PURPOSES, 90)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("months", "day"),
+    [(0.23, "2026-11-25"), (0.5, "2026-12-03"), (2.5, "2027-02-02"), (3.0, "2027-02-18"), (3.5, "2027-03-05")],
+)
+def test_half_a_month_is_fifteen_days_whatever_the_month(months: float, day: str) -> None:
+    [pot] = fold_pots([mention("a", FIRST, "growth", horizon_months=months)], PURPOSES, 90)
+    assert pot.needed_by == day
+
+
 def test_words_stay_as_long_as_a_value_that_was_read_from_them() -> None:
     amount = mention("a", FIRST, "growth", 5e5, said=("50万",))
     risk = mention("b", SECOND, "growth", risk_preference="low", said=("稳一点",))
     both = mention("c", THIRD, "growth", 5e5, risk_preference="high", said=("50万可以冒险",))
     assert [pot.said for pot in fold_pots([amount, risk], PURPOSES, 90)] == [("稳一点", "50万")]
     assert [pot.said for pot in fold_pots([amount, risk, both], PURPOSES, 90)] == [("50万可以冒险",)]
+    again = mention("c", THIRD, "growth", risk_preference="high", said=("可以冒险",))
+    assert [pot.said for pot in fold_pots([amount, risk, again], PURPOSES, 90)] == [("可以冒险", "50万")]
 
 
 def test_conflicting_amount_or_a_long_silence_opens_a_new_pot() -> None:
@@ -126,6 +157,50 @@ def test_a_way_of_holding_said_alone_later_joins_the_pot_it_stands_beside() -> N
         mention("b", SECOND, "preservation", 3e5),
     )
     assert found == [("child_education", 3e5, {"preservation"}, 2)]
+
+
+def test_a_purpose_said_after_the_way_of_holding_names_the_pot_that_is_there() -> None:
+    way, purpose = mention("a", FIRST, "preservation", 3e5), mention("b", SECOND, "child_education", 3e5)
+    [before], [after] = fold_pots([way], PURPOSES, 90), fold_pots([way, purpose], PURPOSES, 90)
+    assert (after.tag_id, after.also, after.mentions) == ("child_education", {"preservation"}, 2)
+    assert after.intent_id == before.intent_id
+    beside = replace(way, conversation_id="b", night=SECOND, day=SECOND, when=purpose.when)
+    assert pots(way, beside, purpose) == [("child_education", 3e5, {"preservation"}, 2)]
+    again = mention("c", THIRD, "preservation", 3e5)
+    assert pots(way, purpose, again) == [("child_education", 3e5, {"preservation"}, 3)]
+    # Another amount, or one that nobody named, is not the same money; nor is what has its purpose already.
+    assert len(pots(way, mention("b", SECOND, "child_education", 5e5))) == 2
+    assert len(pots(way, mention("b", SECOND, "child_education"))) == 2
+    assert len(pots(way, purpose, mention("c", THIRD, "home_purchase", 3e5))) == 2
+
+
+def test_tags_of_an_earlier_version_are_pots_of_what_they_became() -> None:
+    then = [mention("a", FIRST, "home_purchase", 3e5, label="house"), mention("a", FIRST, "preservation", 3e5)]
+    now = mention("b", SECOND, "home_purchase", 3e5)
+    [before], [after] = fold_pots(then, PURPOSES, 90), fold_pots([*then, now], PURPOSES, 90)
+    assert (after.tag_id, after.mentions, after.intent_id) == ("home_purchase", 2, before.intent_id)
+    both = [mention("a", FIRST, "home_purchase", 3e5, label=label) for label in ("house", "flat")]
+    assert pots(*both) == [("home_purchase", 3e5, set(), 1)]
+
+
+def test_a_pot_is_as_proven_as_the_purpose_that_names_it() -> None:
+    way = mention("a", FIRST, "preservation", 3e5, quality="unproven")
+    [pot] = fold_pots([way, mention("b", SECOND, "child_education", 3e5)], PURPOSES, 90)
+    assert pot.quality == "met"
+
+
+def test_a_mention_of_a_long_history_is_held_against_open_pots_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at, joins = [0], pots_module._joins
+
+    def counting(*args: Any) -> bool:
+        looked_at[0] += 1
+        return joins(*args)
+
+    monkeypatch.setattr(pots_module, "_joins", counting)
+    nights = [(date(2000, 1, 1) + timedelta(days=day)).isoformat() for day in range(1_000)]
+    found = fold_pots([mention(f"t{n}", night, "growth", 1e5 + n) for n, night in enumerate(nights)], PURPOSES, 90)
+    assert len(found) == 1_000
+    assert looked_at[0] <= 90 * 1_000
 
 
 TALKS = (
@@ -253,6 +328,28 @@ def test_a_tag_not_said_again_lapses_and_starts_anew(tables: Tables, settings: S
         (r["valid_from"], r["last_seen"], r["valid_to"], r["times"], r["confidence"])
         for r in rows_of(tables, "customer_tags", "2026-07-01")
     ] == [("2026-01-01", "2026-04-01", "2026-07-01", 2, 0.6), ("2026-07-01", "2026-07-01", None, 1, 0.7)]
+
+
+def test_purposes_follow_tags_that_were_merged(tables: Tables, settings: Settings) -> None:
+    first = load_taxonomy(settings.resolve(settings.label.taxonomy))
+    kept = [tag for tag in first.tags if tag.id not in ("child_education", "retirement")]
+    heir = replace(
+        first.tag("retirement"), id="family", name="家庭目标", extra={"replaces": ["child_education", "retirement"]}
+    )
+    merged = next_version(first, replace(first, tags=(*kept, heir)))
+    add_version(settings, merged, Approval("anna", "2026-11-19T00:00:00Z", SECOND))
+    people, holding = {"li-wecom": "li-wecom"}, Tag("preservation", 0.7, (2,), money(300_000.0))
+    write_night(
+        tables, FIRST, [Talk("t1", "li-wecom", (Tag("child_education", 0.8, (1,), money(300_000.0)), holding))], people
+    )
+    profile(tables, settings, FIRST)
+    write_night(tables, SECOND, [Talk("t2", "li-wecom", (Tag("family", 0.9, (0,), money(300_000.0)),))], people)
+    said: list[str] = []
+    profile(tables, settings, SECOND, said.append)
+    [before], [after] = (rows_of(tables, "investment_intents", night) for night in (FIRST, SECOND))
+    assert (before["tag_id"], before["also_tags"]) == ("child_education", "preservation")
+    assert (after["tag_id"], after["also_tags"], after["mentions"]) == ("family", "preservation", 2)
+    assert (after["intent_id"], said) == (before["intent_id"], [])
 
 
 def test_withholding_keeps_unproven_tags_out_of_every_table(tables: Tables, settings: Settings) -> None:

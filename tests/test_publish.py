@@ -250,6 +250,34 @@ def test_a_table_of_an_older_contract_is_named(crm: URL) -> None:
         send(crm, SECOND, [person(1)], [])
 
 
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        (
+            ("DROP TABLE customer_profile", "CREATE TABLE customer_profile (customer_id TEXT NOT NULL, {columns})"),
+            "customer_profile .* has another key than its contract, whose is customer_id",
+        ),
+        (
+            (
+                "DROP TABLE customer_profile",
+                "CREATE TABLE customer_profile (customer_id TEXT PRIMARY KEY, vip TEXT NOT NULL, {columns})",
+            ),
+            r"customer_profile .* that may not be empty, vip: drop them",
+        ),
+    ],
+)
+def test_a_table_that_rows_could_not_go_to_is_named(crm: URL, changes: tuple[str, ...], wrong: str) -> None:
+    send(crm, FIRST, [person(1)], [])
+    names = [name for name in load_contract("customer_profile").column_names if name != "customer_id"]
+    engine = create_engine(crm)
+    with engine.begin() as connection:
+        for change in changes:
+            connection.execute(text(change.format(columns=", ".join(f"{name} TEXT" for name in names))))
+    engine.dispose()
+    with pytest.raises(ContractError, match=wrong):
+        send(crm, SECOND, [person(1)], [])
+
+
 def test_tables_follow_the_contracts() -> None:
     _, tables = crm_tables(PROFILE_TABLES)
     for name in PROFILE_TABLES:

@@ -11,7 +11,7 @@ from jobs.errors import InputError
 from jobs.gold import read_annotations
 from jobs.settings import Settings
 from jobs.taxonomies.cli import app
-from jobs.taxonomies.lineage import current_labels, without
+from jobs.taxonomies.lineage import current_labels, with_heirs, without
 from jobs.taxonomies.proposals import decision_on, proposal_folder
 from jobs.taxonomies.review import Reviewer, approve, reject
 from jobs.taxonomies.store import all_versions, approved_taxonomy, version_of, versions_folder
@@ -263,6 +263,7 @@ def test_labels_follow_merges_over_several_versions() -> None:
     now = Taxonomy("t", 3, (*tags, *split))
     assert current_labels(now, ["fees"]) == current_labels(now, ["help", "service", "care"]) == ["care"]
     assert current_labels(now, ["sale", "move"]) == [], "one half of what it was split into has ended"
+    assert with_heirs(now, ["fees", "sale"]) == ["fees", "sale", "help", "care"]
 
 
 def test_gold_of_an_earlier_version_follows_a_merge_and_drops_what_cannot_be_told(

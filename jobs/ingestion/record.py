@@ -8,17 +8,14 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from jobs.conversation import AGENT, CUSTOMER, Conversation, Turn
+from jobs.conversation import AGENT, BUSINESS_ZONE, CUSTOMER, Conversation, Turn
 from jobs.ingestion.identifiers import checked_identifier
 from jobs.privacy.clean import clean
 from jobs.privacy.pseudonym import CONVERSATION_ID, pseudonym
 from jobs.privacy.redact import is_personal, redact
 
 _CHANNEL = re.compile(r"[a-z][a-z0-9_]{1,20}", re.ASCII)
-# Times without an offset are the business's own: the home field is China.
-_BUSINESS_ZONE = ZoneInfo("Asia/Shanghai")
 # What software writes for a time it does not know: 0001-01-01 (.NET), 1970-01-01 (Unix).
 _NO_TIME_UP_TO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -101,11 +98,11 @@ def _started_at(record: dict[str, Any], ds: str, identifier: str) -> datetime:
     if moment is None:
         raise RecordError("bad_date", "started_at is not an ISO 8601 time", identifier)
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=_BUSINESS_ZONE)
+        moment = moment.replace(tzinfo=BUSINESS_ZONE)
     if moment <= _NO_TIME_UP_TO:
         raise RecordError("bad_date", "started_at is before there were chats", identifier)
     # Compared before it is converted: the last hours of year 9999 are in no other zone.
-    if moment >= datetime.combine(date.fromisoformat(ds) + timedelta(days=1), time(), _BUSINESS_ZONE):
+    if moment >= datetime.combine(date.fromisoformat(ds) + timedelta(days=1), time(), BUSINESS_ZONE):
         raise RecordError("future_date", f"started_at is after the night {ds}", identifier)
     return moment.astimezone(UTC)
 

@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from jobs.storage import Tables
 
-CANDIDATE = ("conversation_id", "conversation_ds", "content_hash", "turns", "attempts")
+CANDIDATE = ("conversation_id", "conversation_ds", "started_at", "content_hash", "turns", "attempts")
 
 
 def candidates(tables: Tables, ds: str) -> DataFrame:
@@ -16,7 +16,7 @@ def candidates(tables: Tables, ds: str) -> DataFrame:
     A dead one is picked up again where a person replayed the dead letters of the night it died on. What is asked in
     vain then lets it die on the later night, so each replay is picked up once.
 
-    Columns: conversation_id, conversation_ds, content_hash, turns, attempts (nights that tried before).
+    Columns: conversation_id, conversation_ds, started_at, content_hash, turns, attempts (nights that tried before).
     """
     own = tables.read("conversations", ds).withColumn("conversation_ds", F.lit(ds)).withColumn("attempts", F.lit(0))
     newest = Window.partitionBy("conversation_id", "conversation_ds").orderBy(F.col("ds").desc())

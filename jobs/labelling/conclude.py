@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.arrow_tasks import ArrowTask, map_in_arrow
-from jobs.conversation import CUSTOMER
+from jobs.conversation import BUSINESS_ZONE, CUSTOMER
 from jobs.labelling.decide import Answer, Decision, StudentView, decide
 from jobs.labelling.questions import MOST_NIGHTS, UNUSABLE
 from jobs.labelling.windows import merged
@@ -102,9 +102,9 @@ def conclude_one(row: Mapping[str, Any], rules: Rules) -> tuple[Decision, str, s
 
 
 def _with_parameters(
-    rows: Sequence[dict[str, Any]], turns: Sequence[Mapping[str, Any]], rules: Rules, night: str
+    rows: Sequence[dict[str, Any]], turns: Sequence[Mapping[str, Any]], rules: Rules, on: date
 ) -> list[dict[str, Any]]:
-    """Fill in what was said about each intent; evidence turns become places among the customer's turns."""
+    """Fill in what was said about each intent `on` a day; evidence turns become places among the customer's turns."""
     spoken = [i for i, turn in enumerate(turns) if turn["speaker"] == CUSTOMER]
     said = [turns[i]["text"] for i in spoken]
     filled = []
@@ -114,7 +114,7 @@ def _with_parameters(
         if allowed:
             evidence = [spoken.index(e["turn"]) for e in row["evidence"] if e["turn"] in spoken]
             periodic = row["tag_id"] in rules.periodic
-            found = asdict(extract_parameters(said, allowed, evidence, on=date.fromisoformat(night), periodic=periodic))
+            found = asdict(extract_parameters(said, allowed, evidence, on=on, periodic=periodic))
         filled.append(row | {"parameters": found})
     return filled
 
@@ -126,10 +126,12 @@ def _concluder(rules: Rules) -> ArrowTask:
             for row in batch.to_pylist():
                 answers = merged(row["answers"] or ())
                 decision, status, reason = conclude_one(row | {"answers": answers}, rules)
+                # The day of the talk: the night may have got it long afterwards.
+                on = row["started_at"].astimezone(BUSINESS_ZONE).date()
                 out.append(
                     {name: row[name] for name in ("conversation_id", "conversation_ds", "content_hash")}
                     | {
-                        "rows": _with_parameters(decision.rows, row["turns"], rules, row["conversation_ds"]),
+                        "rows": _with_parameters(decision.rows, row["turns"], rules, on),
                         "status": status,
                         "reason": reason,
                         "attempts": row["attempts"] + 1,
@@ -149,7 +151,16 @@ def conclude(candidates: DataFrame, views: DataFrame, answers: DataFrame, rules:
         candidates.join(views.drop("content_hash"), key)
         .join(answer_lists(answers), "content_hash", "left")
         .select(
-            *key, "content_hash", "turns", "attempts", "probabilities", "decided", "evidence_turns", "unsure", "answers"
+            *key,
+            "started_at",
+            "content_hash",
+            "turns",
+            "attempts",
+            "probabilities",
+            "decided",
+            "evidence_turns",
+            "unsure",
+            "answers",
         )
     )
     return map_in_arrow(joined, _concluder(rules), _CONCLUDED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.arrow_tasks import ArrowTask, map_in_arrow
+from jobs.conversation import BUSINESS_ZONE
 from jobs.profiling.pots import Mention, Pot, fold_pots
 
 _OUT = pa.schema(
@@ -40,16 +41,19 @@ _DDL = (
 )
 
 
-def _mention(row: dict[str, Any], ranks: dict[str, int]) -> Mention:
+def _mention(row: dict[str, Any], ranks: dict[str, int], names: Mapping[str, str]) -> Mention:
     values = row["parameters"] or {}
+    tag_id = names.get(row["tag_id"], row["tag_id"])
     amount = values.get("amount")
     return Mention(
         party_key=row["party_key"],
         conversation_id=row["conversation_id"],
         night=row["conversation_ds"],
         when=row["when"],
-        tag_id=row["tag_id"],
-        rank=ranks[row["tag_id"]],
+        day=row["day"],
+        tag_id=tag_id,
+        label=row["tag_id"],
+        rank=ranks[tag_id],
         confidence=row["confidence"],
         quality=row["quality"],
         turns=frozenset(row["turns"] or ()),
@@ -66,7 +70,7 @@ def _row(customer_id: str, pot: Pot, ranks: dict[str, int]) -> dict[str, Any]:
     return {
         "customer_id": customer_id,
         "intent_id": pot.intent_id,
-        "tag_id": pot.first.tag_id,
+        "tag_id": pot.tag_id,
         "also_tags": ",".join(sorted(pot.also, key=lambda tag: ranks[tag])),
         "first_seen": pot.first_seen,
         "last_seen": pot.last_seen,
@@ -80,17 +84,17 @@ def _row(customer_id: str, pot: Pot, ranks: dict[str, int]) -> dict[str, Any]:
         "mentions": pot.mentions,
         "conversation_id": pot.last.conversation_id,
         "confidence": pot.confidence,
-        "quality": pot.first.quality,
+        "quality": pot.quality,
     }
 
 
-def _folder(ranks: dict[str, int], purposes: Sequence[str], window_days: int) -> ArrowTask:
+def _folder(ranks: dict[str, int], names: Mapping[str, str], purposes: Sequence[str], window_days: int) -> ArrowTask:
     def fold(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             rows = [
                 _row(customer["customer_id"], pot, ranks)
                 for customer in batch.to_pylist()
-                for pot in fold_pots((_mention(m, ranks) for m in customer["said"]), purposes, window_days)
+                for pot in fold_pots((_mention(m, ranks, names) for m in customer["said"]), purposes, window_days)
             ]
             yield pa.RecordBatch.from_pylist(rows, schema=_OUT)
 
@@ -98,15 +102,16 @@ def _folder(ranks: dict[str, int], purposes: Sequence[str], window_days: int) ->
 
 
 def investment_intents(
-    tagged: DataFrame, intent_tags: Sequence[str], purposes: Sequence[str], window_days: int
+    tagged: DataFrame, intent_tags: Sequence[str], names: Mapping[str, str], purposes: Sequence[str], window_days: int
 ) -> DataFrame:
     """Rows of `investment_intents`.
 
     Args:
         tagged: rows of `tagged_contacts`.
         intent_tags: tags of kind intent in the taxonomy's order, which decides between equals.
-        purposes: of them, those that say what money is for.
-        window_days: nights after which a pot that nobody spoke of is closed.
+        names: what tags of earlier versions are called now; a tag that is not here keeps its name.
+        purposes: those that say what money is for.
+        window_days: days after which a pot that nobody spoke of is closed.
     """
     ranks = {tag: rank for rank, tag in enumerate(intent_tags)}
     mention = F.struct(
@@ -114,6 +119,7 @@ def investment_intents(
         "conversation_id",
         "conversation_ds",
         F.date_format("started_at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS").alias("when"),
+        F.date_format(F.from_utc_timestamp("started_at", BUSINESS_ZONE.key), "yyyy-MM-dd").alias("day"),
         "tag_id",
         "confidence",
         "quality",
@@ -125,4 +131,4 @@ def investment_intents(
         .groupBy("customer_id")
         .agg(F.collect_list(mention).alias("said"))
     )
-    return map_in_arrow(customers, _folder(ranks, tuple(purposes), window_days), _DDL)
+    return map_in_arrow(customers, _folder(ranks, names, tuple(purposes), window_days), _DDL)

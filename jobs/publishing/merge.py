@@ -10,6 +10,7 @@ import pyarrow as pa
 from psycopg import sql
 from sqlalchemy import Connection, Table, and_, delete, exists, func, insert, inspect, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import ReflectedColumn
 
 from jobs.errors import ContractError, DongchaError
 from jobs.sql_tables import staging_table
@@ -60,21 +61,36 @@ def _fill(connection: Connection, stage: Table, batches: Iterable[pa.RecordBatch
     return rows
 
 
-def _missing(connection: Connection, target: Table) -> list[str]:
-    present = {column["name"] for column in inspect(connection).get_columns(target.name)}
-    return [column.name for column in target.columns if column.name not in present]
+def _fills_itself(column: ReflectedColumn) -> bool:
+    return column["default"] is not None or "identity" in column or "computed" in column
 
 
 def check_shape(connection: Connection, target: Table) -> None:
-    """Make sure the database's table has every column of the contract.
+    """Make sure the database's table has every column of the contract, its key, and no other that must be filled.
 
     Raises:
-        ContractError: it was made from an older contract; the message says how to bring it up to date.
+        ContractError: it was made from another version of the contract; the message says how to bring it up to date.
     """
-    if missing := _missing(connection, target):
+    database = inspect(connection)
+    present = {column["name"]: column for column in database.get_columns(target.name)}
+    key = [column.name for column in target.primary_key]
+    wrong = ""
+    if missing := [column.name for column in target.columns if column.name not in present]:
+        wrong = f"lacks the column(s) {', '.join(missing)} of its contract: add them"
+    elif set(database.get_pk_constraint(target.name)["constrained_columns"]) != set(key):
+        wrong = f"has another key than its contract, whose is {', '.join(key)}: change it"
+    elif unfilled := [
+        name
+        for name, column in present.items()
+        if name not in target.columns and not column["nullable"] and not _fills_itself(column)
+    ]:
+        wrong = (
+            f"has column(s) that its contract does not know and that may not be empty, {', '.join(unfilled)}: drop them"
+        )
+    if wrong:
         raise ContractError(
-            f"publish: table {target.name} in the CRM's database lacks the column(s) {', '.join(missing)} of its "
-            f"contract: add them, or drop the table (it is made anew and filled by `publish`); nothing was published"
+            f"publish: table {target.name} in the CRM's database {wrong}, or drop the table (it is made anew and "
+            "filled by `publish`); nothing was published"
         )
 
 

@@ -14,9 +14,10 @@ DAYS_A_MONTH = 30.44
 _NO_CUE, _DATE_CUE = -3.6, -3.7
 _UNIT_MONTHS = {"年": 12.0, "月": 1.0, "周": 7 / DAYS_A_MONTH, "天": 1 / DAYS_A_MONTH}
 _DURATION = re.compile(
-    rf"(?<![0-9A-Za-z.第每二零])(?:(?:(?P<low>{NUMBER})\s?个?(?P<lowunit>年|月)?(?:-|–|—|~|～|到|至)\s?)?(?P<number>{NUMBER}))"
+    rf"(?<![0-9A-Za-z.第每二零])(?:(?:(?:(?P<lowhalf>半年)|(?P<low>{NUMBER})\s?个?(?P<lowunit>年|月)?)(?:-|–|—|~|～|到|至)\s?)?"
+    rf"(?P<number>{NUMBER}))"
     r"\s?(?P<more>多|来)?\s?(?P<unit>年|个?半?月|周|个?星期|个?礼拜|天|years?|months?|weeks?)(?P<half>半)?"
-    r"|(?<![每上])(?P<halfyear>半年|半个月)"
+    r"|(?<![每上下])(?P<halfyear>半年|半个月)"
 )
 _PAST_BEFORE = re.compile(
     r"(?:了|过|过去|已经|上|前|最近|近|这|头|都|满|干|每|持有)\s?$|(?:有效|封闭|锁|工龄|等待|开业|结婚|放了|存了|打了|用了|买了|做了)[^，。\s]{0,3}$"
@@ -93,12 +94,19 @@ def _duration_months(match: re.Match[str]) -> float | None:
         value += per / 2
     if "半" in unit:
         value += 0.5
+    if match["lowhalf"]:
+        value = (6.0 + value) / 2
     if match["low"]:
         low = parse_number(match["low"])
         if low is None or (match["lowunit"] is None and low > number):
             return None
         value = (low * _UNIT_MONTHS[match["lowunit"] or kind] + value) / 2
     return value
+
+
+def _half_months(months: float) -> float:
+    """To the nearest half month, what lies between two to the later one."""
+    return int(2 * months + 0.5) / 2
 
 
 def _durations(text: str) -> list[Horizon]:
@@ -118,7 +126,7 @@ def _durations(text: str) -> list[Horizon]:
         if _PRODUCT_AFTER.match(after) and not _WHEN_BEFORE.search(before):
             continue
         cue = float(ahead) if ahead else _NO_CUE
-        months = float(round(months)) if months >= 1 else round(months, 2)
+        months = _half_months(months) if months >= 1 else round(months, 2)
         found.append(Horizon(months, match.group(0).strip(), match.start(), cue))
     return found
 
@@ -178,8 +186,10 @@ def _dates(text: str, on: date) -> list[Horizon]:
 def find_horizons(text: str, on: date | None) -> list[Horizon]:
     """Every horizon in a turn, in order.
 
-    Durations count from the talk; past ones (`放了三年`), terms of products (`三年定期`) and yearly figures are left
-    out. Dates are read only where `on`, the day of the talk, is known. 随时 (at any time) is no horizon.
+    Durations count from the talk, to the nearest half month (`两个半月` is 2.5; a quarter goes up), in parts of
+    a month where there is less than one; past ones (`放了三年`), terms of products (`三年定期`) and yearly figures are
+    left out. Dates are in whole months, and read only where `on`, the day of the talk, is known. 随时 (at any time)
+    is no horizon.
     """
     found = _durations(text)
     if on is not None:

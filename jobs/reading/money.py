@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from jobs.reading.numerals import ARABIC, CHINESE, DIGITS, NUMBER, parse_number
+from jobs.reading.script import plain
 
 DEFAULT_CURRENCY = "CNY"
 
@@ -57,7 +58,7 @@ _NOT_MONEY_AFTER = re.compile(
 )
 # What a customer names without meaning the pot of money.
 _OTHER_BEFORE = re.compile(
-    r"(?:尾号|限购|限额|上限|门槛|起购|手续费|服务费|管理费|年费|保费|违约金|免赔额?|税(?!后)|亏|跌了?|蚀|赔了?|赚了?|涨了?|省了?|差了?|扣了我?|罚|利息|收益|房贷|月供|"
+    r"(?:尾号|限购|限额|上限|门槛|起购|手续费|服务费|管理费|年费|保费|违约金|免赔额?|税(?!后)|亏|跌了?|蚀|赔了?|赚了?|涨了?|省了?|差(?!不多)了?|扣了我?|罚|利息|收益|房贷|月供|"
     r"规模|净值|花了?|报销|租金?|欠|罚款|送|抵扣?|报|便宜|贵了?)[^，。,;；!！?？\s0-9]{0,4}$"
     r"|(?:工资|退休金|月薪|年薪|底薪)(?:是|有|才|也?就)?\s?$"
 )
@@ -76,6 +77,13 @@ _PURPOSE_AFTER = re.compile(
 )
 _ALONE_AFTER = re.compile(r"^(?:块钱?|元)?(?:[，。,.、\s]|$)")
 _REJECTED_AFTER = re.compile(r"^(?:才够|太多|太少|拿不出|都没有)")
+# Money that is not there, or was named by mistake: 没有三十万, 不放五十万了, 要是有一百万就好了, 不是三十万是五十万.
+_LACKED_BEFORE = re.compile(r"(?<!有)没有\s?$|不再?[放存投买]\s?$|[拿凑]不[出齐]来?\s?$")
+_NEEDED_AFTER = re.compile(r"^(?:块钱?|元)?(?:根本|可)?[^，。,;；\s]?不")  # 没有一百万下不来 names what it takes
+_WISHED_BEFORE = re.compile(r"(?:要是|如果|假如)[^，。,;；]{0,6}有\s?$")
+_WISHED_AFTER = re.compile(r"^(?:块钱?|元)?[，, ]?(?:该|那)?(?:多好|就好)")
+_MISTAKEN = re.compile(r"不是\s?$")
+_CORRECTED_AFTER = re.compile(r"^(?:块钱?|元)?[，, ]?(?:而是|是)")
 _PERIOD = r"(?:每个?(?:月|周|星期|礼拜|季度?|年)|按月|月月|(?<![头第])一个月|逐月|定投|月缴)"
 _PERIODIC_BEFORE = re.compile(
     rf"{_PERIOD}(?:[^。;；!！?？0-9]|[0-9]{{1,2}}[号日]){{0,14}}$|(?<![头第])(?:一年|年缴|年交)[^，。;；!！?？\s]{{0,6}}$"
@@ -101,7 +109,7 @@ class Sum:
 
 def saves_periodically(definition: str) -> bool:
     """Whether a tag's definition speaks of a fixed sum a period (then the sum of one period is its amount)."""
-    return _PERIODIC_SAVING.search(definition) is not None
+    return _PERIODIC_SAVING.search(plain(definition)) is not None
 
 
 _TO_CHINESE = str.maketrans("123456789", "一二三四五六七八九")
@@ -153,8 +161,16 @@ def _is_sum(match: re.Match[str], before: str, value: float) -> bool:
     return value >= 1000 or (value >= 100 and _MOVE_BEFORE.search(before) is not None)
 
 
+def _is_unreal(before: str, after: str) -> bool:
+    return bool(
+        (_LACKED_BEFORE.search(before) and not _NEEDED_AFTER.match(after))
+        or (_WISHED_BEFORE.search(before) and _WISHED_AFTER.match(after))
+        or (_MISTAKEN.search(before) and _CORRECTED_AFTER.match(after))
+    )
+
+
 def _cue(before: str, after: str) -> float:
-    if _OTHER_BEFORE.search(before) or _OTHER_AFTER.match(after):
+    if _OTHER_BEFORE.search(before) or _OTHER_AFTER.match(after) or _is_unreal(before, after):
         return -8.0
     cue = 2.0 if _TOTAL_BEFORE.search(before) else 0.0
     if _PURPOSE_BEFORE.search(before):

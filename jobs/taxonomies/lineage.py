@@ -31,16 +31,34 @@ def heirs(taxonomy: Taxonomy) -> dict[str, list[str]]:
     return found
 
 
+def _successors(taxonomy: Taxonomy) -> dict[str, list[str]]:
+    """For every id that was split or merged: the tags that took its place, also those that have ended since."""
+    found = dict[str, list[str]]()
+    for tag in taxonomy.tags:
+        for ancestor in replaces(tag):
+            found.setdefault(ancestor, []).append(tag.id)
+    return found
+
+
+def with_heirs(taxonomy: Taxonomy, labels: Collection[str]) -> list[str]:
+    """Tags and what each became by merges, over all versions: labels of old nights bear the names of their time."""
+    successors, found = _successors(taxonomy), dict.fromkeys(labels)
+    waiting = list(labels)
+    while waiting:
+        match successors.get(waiting.pop()):
+            case [heir] if heir not in found:
+                found[heir] = None
+                waiting.append(heir)
+    return list(found)
+
+
 def current_labels(taxonomy: Taxonomy, labels: Collection[str]) -> list[str]:
     """Tags that people gave under earlier versions, as they are called now.
 
     A merged tag became its one heir, over as many versions as it took. What was split or ended cannot be told without
     reading again, and is left out.
     """
-    in_use, successors = set(taxonomy.tag_ids), dict[str, list[str]]()
-    for tag in taxonomy.tags:
-        for ancestor in replaces(tag):
-            successors.setdefault(ancestor, []).append(tag.id)
+    in_use, successors = set(taxonomy.tag_ids), _successors(taxonomy)
 
     def ends(label: str, on_the_way: frozenset[str]) -> set[str | None]:
         if label in in_use:
