@@ -40,7 +40,8 @@ def split_file(
         out: folder, made where missing.
         train: patterns (`fold[13579]`) of the field `split` for TRAIN; with `test` for TEST.
         test: see `train`; lines of neither are left out.
-        share: instead of patterns, the share of lines drawn for TRAIN with `seed`; equal ones stay together.
+        share: instead of patterns, the share of lines drawn for TRAIN with `seed`; copies (`Conversation.copy_key`)
+            stay together.
         seed: of the draws.
         no_tag: labels that stand for "no tag", such as an out-of-scope class: taken off.
         limit: so many lines of TEST are drawn with `seed`, for labellers that are slow.
@@ -58,7 +59,7 @@ def split_file(
     if share is not None:
         if not 0 < share < 1:
             raise InputError(f"split: --share is {share}; it must lie between 0 and 1")
-        chosen = draw_together([chat.content_hash for _, chat in records], round(len(rows) * share), seed)
+        chosen = draw_together([chat.copy_key for _, chat in records], round(len(rows) * share), seed)
         parts = (
             [row for place, row in enumerate(rows) if place in chosen],
             [row for place, row in enumerate(rows) if place not in chosen],
