@@ -71,8 +71,8 @@ def _left_out(counts: Mapping[str, int], sampled: set[str]) -> str:
         return ""
     share = sum(missing) / sum(counts.values())
     return (
-        f"; {len(missing)} of {len(counts)} strata, {share:.1%} of the conversations, gave none: what is nearest of the "
-        "others stands for theirs"
+        f"; {len(missing)} of {len(counts)} strata, {share:.1%} of the conversations, gave none: what is nearest of "
+        "the others stands for theirs"
     )
 
 
