@@ -268,6 +268,34 @@ def test_while_the_llm_is_down_nobody_knows_whom_to_trust_and_all_waits(
     assert tables.read_all("llm_answers").isEmpty() and tables.read_all("dead_letters").isEmpty()
 
 
+def test_a_server_that_refuses_each_request_for_its_own_sake_is_at_fault_itself(
+    tables: Tables, night: Settings
+) -> None:
+    """Some providers answer 400 where the key is bad."""
+    said: list[str] = []
+    with FakeLlm(reply_status(400)) as fake, pytest.raises(GateError, match=r"all \d+ requests were refused: HTTP 400"):
+        label(tables, at(night, fake.base_url), SECOND, say=said.append)
+    assert any("stopped, all 9 requests were refused" in line for line in said)
+    assert tables.read_all("dead_letters").isEmpty() and tables.read_all("llm_answers").isEmpty()
+    with FakeLlm(oracle) as fake:
+        result = run(tables, night, SECOND, fake.base_url)
+        assert (len(fake.requests), result.labelled, result.dead_letters) == (NEEDED, 5, 0)
+
+
+def test_one_that_has_answered_tonight_and_then_refuses_says_so_of_these(
+    tables: Tables, night: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.labelling.llm_pass._ALL_REFUSED", 5)
+
+    def long_ones(body: dict[str, Any]) -> Reply:
+        return reply_status(400) if "第" in body["messages"][-1]["content"] else oracle(body)
+
+    with FakeLlm(long_ones) as fake, pytest.raises(GateError, match="none of 5"):
+        run(tables, night, SECOND, fake.base_url)
+    assert {row["reason"] for row in tables.read_all("dead_letters").collect()} == {"rejected"}
+    assert tables.read_all("dead_letters").count() == 5
+
+
 def test_an_llm_that_never_answers_well_decides_nothing(tables: Tables, night: Settings) -> None:
     bad = cycle((Reply("Sure! The tags are maturity."), reply_whitespace(), Reply("{}")))
     with FakeLlm(lambda body: next(bad)) as fake:
