@@ -18,6 +18,7 @@ from jobs.sampling.units import draw
 from jobs.settings import Settings
 from jobs.storage import Tables, check_ds
 from jobs.students import induction_embedder
+from jobs.taxonomies.store import latest_version, versions_asking_all
 
 _CANDIDATES = 8
 """Per conversation wanted, so many different things said are embedded; never a whole population."""
@@ -29,18 +30,24 @@ _NO_TAG = "no tag"
 """What the name of a stratum of unexplained conversations ends with."""
 
 
-def _untagged(tables: Tables, first: str, ds: str) -> DataFrame:
-    """conversation_ds, conversation_id, untagged: those that were labelled since `first` and that no tag explains."""
-    since = (tables.read_all(name, until=ds).where(F.col("ds") >= first) for name in ("label_outcomes", "labels"))
-    found = outcomes_of(*since).where(F.col("outcome") == NONE)
+def _untagged(tables: Tables, settings: Settings, first: str, ds: str) -> DataFrame:
+    """conversation_ds, conversation_id, untagged: those that were labelled since `first` and that no tag explains.
+
+    No tag of the latest version, as in `induce`: what one that exists by now may explain calls for no new one.
+    """
+    asking = versions_asking_all(settings, latest_version(settings).taxonomy)
+    outcomes, labels = (
+        tables.read_all(name, until=ds).where(F.col("ds") >= first) for name in ("label_outcomes", "labels")
+    )
+    found = outcomes_of(outcomes, labels, asking).where(F.col("outcome") == NONE)
     return found.select("conversation_ds", "conversation_id").distinct().withColumn("untagged", F.expr("true"))
 
 
-def _population(tables: Tables, first: str, ds: str) -> DataFrame:
+def _population(tables: Tables, settings: Settings, first: str, ds: str) -> DataFrame:
     """conversation_ds, conversation_id, stratum (channel and night, and where no tag explains it, that), said."""
     window = tables.read_all("conversations", until=ds).where(F.col("ds") >= first)
     window = window.withColumnRenamed("ds", "conversation_ds")
-    window = window.join(_untagged(tables, first, ds), ["conversation_ds", "conversation_id"], "left")
+    window = window.join(_untagged(tables, settings, first, ds), ["conversation_ds", "conversation_id"], "left")
     said = F.transform(F.filter("turns", lambda turn: turn["speaker"] == "customer"), lambda turn: turn["text"])
     return window.select(
         "conversation_ds",
@@ -95,7 +102,7 @@ def sample(tables: Tables, settings: Settings, ds: str) -> str:
     """
     wanted = settings.sample
     first = (date.fromisoformat(check_ds(ds)) - timedelta(days=wanted.window_days - 1)).isoformat()
-    population = _population(tables, first, ds)
+    population = _population(tables, settings, first, ds)
     counts = {r["stratum"]: int(r["count"]) for r in population.groupBy("stratum").count().collect()}
     if not counts:
         raise GateError(f"sample {ds}: no conversation since {first}; run ingest first")

@@ -11,7 +11,7 @@ from jobs.errors import InputError
 from jobs.gold import read_annotations
 from jobs.settings import Settings
 from jobs.taxonomies.cli import app
-from jobs.taxonomies.lineage import current_labels, without
+from jobs.taxonomies.lineage import asks_all, current_labels, next_version, without
 from jobs.taxonomies.proposals import decision_on, proposal_folder
 from jobs.taxonomies.review import Reviewer, approve, reject
 from jobs.taxonomies.store import all_versions, approved_taxonomy, version_of, versions_folder
@@ -263,6 +263,18 @@ def test_labels_follow_merges_over_several_versions() -> None:
     now = Taxonomy("t", 3, (*tags, *split))
     assert current_labels(now, ["fees"]) == current_labels(now, ["help", "service", "care"]) == ["care"]
     assert current_labels(now, ["sale", "move"]) == [], "one half of what it was split into has ended"
+
+
+def test_what_an_earlier_version_has_asked_about() -> None:
+    renamed = replace(FIRST, version=2, tags=(replace(FIRST.tags[0], name="到期"), *FIRST.tags[1:]))
+    assert asks_all(FIRST, FIRST) and asks_all(FIRST, renamed)
+    ended = next_version(FIRST, replace(FIRST, version=2, tags=FIRST.tags[:2]))
+    assert asks_all(FIRST, ended) and not asks_all(ended, FIRST)
+    redefined = (replace(FIRST.tags[0], definition="产品到期。"), *FIRST.tags[1:])
+    assert not asks_all(FIRST, replace(FIRST, version=2, tags=redefined))
+    split = next_version(FIRST, replace(PROPOSED, tags=PROPOSED.tags[:4]))
+    assert asks_all(FIRST, split), "a split and a merge ask about the same ground"
+    assert not asks_all(FIRST, next_version(FIRST, PROPOSED)), "gold bars were added"
 
 
 def test_gold_of_an_earlier_version_follows_a_merge_and_drops_what_cannot_be_told(
