@@ -118,6 +118,18 @@ def test_an_approved_version_asks_only_for_what_it_changed(tables: Tables, label
         assert Counter(r["tag_id"] for r in again) == {"maturity": NEEDED, "redemption": 2 * NEEDED}
 
 
+def test_a_version_approved_after_the_night_was_labelled_does_not_score_it(
+    tables: Tables, labelled: Settings, tmp_path: Path
+) -> None:
+    """Gold has the ids of before a merge, the version in force those of after it: nothing would be left to count."""
+    draft = tmp_path / "draft.yaml"
+    merged = "  - {id: leaving, name: 离开, definition: 到期或转走。, replaces: [maturity, redemption]}"
+    draft.write_text(TAXONOMY.replace("version: 3", "version: 4").split("  - {")[0] + merged, "utf-8")
+    approve(labelled, Reviewer("Ana"), file=draft, from_ds=SECOND)
+    with pytest.raises(InputError, match=r"tags of version 3, and version 4 was approved since.*clear `gold`"):
+        score(tables, labelled, SECOND)
+
+
 def test_a_promised_tag_is_the_students_and_costs_no_request(tables: Tables, night: Settings) -> None:
     """With targets that this gold does prove, nothing is passed on to the LLM although every tag is unsure."""
     gate = night.gate.model_copy(update={"target_precision": 0.02, "target_recall": 0.02})

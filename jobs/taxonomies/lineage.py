@@ -90,7 +90,7 @@ def without(old: Taxonomy, new: Taxonomy, left_out: Collection[str]) -> Taxonomy
     back = [before[i] for i in dict.fromkeys(left_out) if i in before and i not in after]
     tags = [t for t in kept if t is not None] + back
     living = heirs(replace(new, tags=tuple(tags)))
-    lost = {ancestor for ancestor in heirs(new) if ancestor not in living and ancestor in before}
+    lost = [ancestor for ancestor in before if ancestor in heirs(new) and ancestor not in living]
     present = {t.id for t in tags}
     tags = [before[t.id] if t.id in lost else t for t in tags] + [before[i] for i in lost if i not in present]
     return replace(new, tags=tuple(tags))
