@@ -57,6 +57,14 @@ class Conversation:
         body = json.dumps([[t.speaker, t.text] for t in self.turns], ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
 
+    @property
+    def copy_key(self) -> str:
+        """The same for conversations that differ in nothing but case and white space.
+
+        Whoever has learned one of them by heart knows the others.
+        """
+        return json.dumps([[t.speaker, "".join(t.text.casefold().split())] for t in self.turns])
+
 
 class Spoken(Protocol):
     """Whatever holds a customer's words: a conversation, or a window of one."""

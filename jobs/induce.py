@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,8 +22,8 @@ from jobs.induction.assignments import read_assignments
 from jobs.induction.critic import critic_line, critic_yaml
 from jobs.induction.induce import Induced
 from jobs.induction.induce import induce as induce_taxonomy
-from jobs.labelling.decide import CANNOT_TELL
-from jobs.labelling.outcomes import KEY
+from jobs.labelling.decide import CANNOT_TELL, NONE
+from jobs.labelling.outcomes import KEY, is_none
 from jobs.llm.profiles import load_profile
 from jobs.settings import PROJECT, Settings
 from jobs.storage import Tables
@@ -41,7 +41,7 @@ from jobs.taxonomies.proposals import (
     proposal_folder,
     put_aside,
 )
-from jobs.taxonomies.store import latest_version
+from jobs.taxonomies.store import latest_version, versions_asking_all
 from jobs.taxonomy import Taxonomy, dump_taxonomy, load_taxonomy
 from jobs.taxonomy_diff import diff_taxonomies, plain, to_markdown
 
@@ -87,17 +87,20 @@ def _key(conversations: list[Conversation], settings: Settings, use_llm: bool, v
     return digest.hexdigest()
 
 
-def _sample_labels(tables: Tables, ds: str, approved: Taxonomy) -> dict[str, list[str]]:
+def _sample_labels(tables: Tables, ds: str, approved: Taxonomy, asking: Collection[int]) -> dict[str, list[str]]:
     """Approved tags of every sampled conversation that was judged; empty where none of them applies.
 
     Tags are called as they are now. A conversation is not judged where nobody could tell, or where all that it had was
-    split since: no one has asked about the tags that took the place.
+    split since, or where it had no tag under a version that is not among `asking`: no one has asked about the tags that
+    came or took the place.
     """
     samples = tables.read("samples", ds).select("conversation_id", "conversation_ds")
     done = tables.read_all("label_outcomes", until=ds).where(F.col("status") == "labelled").select(*KEY)
     given = tables.read_all("labels", until=ds).join(done, list(KEY)).join(samples, list(KEY[1:]))
     replaced = {ancestor for tag in approved.tags for ancestor in replaces(tag)}
     found: dict[str, list[str]] = {}
+    unasked = (F.col("tag_id") == NONE) & ~is_none(asking)
+    given = given.withColumn("tag_id", F.when(unasked, CANNOT_TELL).otherwise(F.col("tag_id")))
     for row in given.groupBy("conversation_id").agg(F.sort_array(F.collect_set("tag_id")).alias("tags")).collect():
         now = current_labels(approved, row["tags"])
         if now or replaced.union([CANNOT_TELL]).isdisjoint(row["tags"]):
@@ -105,8 +108,9 @@ def _sample_labels(tables: Tables, ds: str, approved: Taxonomy) -> dict[str, lis
     return found
 
 
-def _aligned(tables: Tables, ds: str, folder: Path, approved: Taxonomy, sampled: int) -> Alignment:
-    """The induced taxonomy that lies in `folder` beside the approved one, by the labels there are by now."""
+def _aligned(tables: Tables, settings: Settings, ds: str, approved: Taxonomy, sampled: int) -> Alignment:
+    """The night's induced taxonomy beside the approved one, by the labels there are by now."""
+    folder = proposal_folder(settings, ds)
     members: dict[str, set[str]] = {}
     try:
         for conversation_id, _, tag in read_assignments(folder / "assignments.jsonl"):
@@ -114,7 +118,8 @@ def _aligned(tables: Tables, ds: str, folder: Path, approved: Taxonomy, sampled:
         induced = load_taxonomy(folder / "induced.yaml")
     except InputError as error:
         raise InputError(f"{error}; delete {folder / 'key'} and run induce again") from error
-    return align(induced, members, _sample_labels(tables, ds, approved), sampled)
+    labels = _sample_labels(tables, ds, approved, versions_asking_all(settings, approved))
+    return align(induced, members, labels, sampled)
 
 
 def _propose(folder: Path, approved: Taxonomy, alignment: Alignment) -> None:
@@ -162,7 +167,7 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
         unchanged = "the sample is unchanged, nothing is asked again"
         if edited(folder):
             return f"{unchanged}; the proposal was edited and stays: {folder / PROPOSAL}"
-        _propose(folder, approved, _aligned(tables, ds, folder, approved, len(conversations)))
+        _propose(folder, approved, _aligned(tables, settings, ds, approved, len(conversations)))
         return f"{unchanged}: {folder / PROPOSAL}"
     last = ""
 
@@ -188,7 +193,7 @@ def induce(tables: Tables, settings: Settings, ds: str, *, use_llm: bool, say: C
     if (aside := put_aside(folder)) is not None:
         say(f"induce: the proposal of before was edited and is put aside: {aside}")
     _write(folder, replace(induced, taxonomy=replace(induced.taxonomy, version=version)))
-    alignment = _aligned(tables, ds, folder, approved, len(conversations))
+    alignment = _aligned(tables, settings, ds, approved, len(conversations))
     _propose(folder, approved, alignment)
     stamp.write_text(key, "utf-8")
     found = induced.taxonomy

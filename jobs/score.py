@@ -18,11 +18,12 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from jobs.contracts import load_contract
-from jobs.errors import GateError
+from jobs.errors import GateError, InputError
 from jobs.metrics import Scores, TagFigures, micro_intervals, score_matrix
 from jobs.settings import GateSettings, Settings
 from jobs.storage import Tables, check_ds
-from jobs.taxonomies.store import approved_taxonomy
+from jobs.taxonomies.store import approved_taxonomy, version_of
+from jobs.taxonomy import Taxonomy
 
 Bools = npt.NDArray[np.bool_]
 
@@ -90,14 +91,27 @@ def _matrix(rows: Sequence[Any], ids: dict[str, int], tags: dict[str, int]) -> B
     return out
 
 
+def _refuse_other_tags(tables: Tables, settings: Settings, ds: str, taxonomy: Taxonomy) -> None:
+    """A version that was approved since `label` would leave out of the figures what it merged, split or ended."""
+    labelled = tables.read_all("labels", until=ds).where(F.col("ds") == ds).select("taxonomy_version").distinct()
+    for row in labelled.collect():
+        if set(version_of(settings, row["taxonomy_version"]).taxonomy.tag_ids) != set(taxonomy.tag_ids):
+            raise InputError(
+                f"score {ds}: the night was labelled with the tags of version {row['taxonomy_version']}, and version "
+                f"{taxonomy.version} was approved since, which has others: clear `gold` of the night with what comes "
+                "after it"
+            )
+
+
 def score(tables: Tables, settings: Settings, ds: str) -> ScoreResult:
     """Write `scores` of night `ds`; returns the cascade on test gold.
 
     Raises:
-        InputError: `label` has not run for this night.
+        InputError: `label` has not run for this night, or had other tags than those in force now.
         GateError: there is no test gold: nobody would know how good the tags are.
     """
     taxonomy = approved_taxonomy(settings, ds)
+    _refuse_other_tags(tables, settings, ds, taxonomy)
     tags = {tag_id: i for i, tag_id in enumerate(taxonomy.tag_ids)}
     gold_rows = {row["conversation_id"]: row for row in tables.read("gold", check_ds(ds)).drop("turns").collect()}
     predicted_rows = tables.read("gold_predictions", ds).collect()

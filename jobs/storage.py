@@ -1,15 +1,13 @@
 """Fact tables: Spark tables partitioned by `ds`, one night replaced as a whole.
 
-Path formats (parquet, orc) are written a partition folder at a time, beside the old one, which is then replaced:
-Spark's dynamic overwrite would leave the old night in place when the new one is empty, and its plain one deletes the
-old night before it writes. Other formats (delta, iceberg) go through the catalog and overwrite by predicate; they need
-the cluster's jars.
+Path formats (parquet, orc) are written a partition folder at a time, apart from the old one, which is then replaced
+(`jobs/night_folder.py`): Spark's dynamic overwrite would leave the old night in place when the new one is empty, and
+its plain one deletes the old night before it writes. Other formats (delta, iceberg) go through the catalog and
+overwrite by predicate; they need the cluster's jars.
 """
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +18,7 @@ from pyspark.sql import functions as F
 
 from jobs.contracts import load_contract
 from jobs.errors import InputError
+from jobs.night_folder import NightFolder, nights_aside
 
 PATH_FORMATS = ("parquet", "orc")
 
@@ -56,7 +55,9 @@ class Tables:
     def exists(self, name: str, ds: str) -> bool:
         """Whether this night of the table was written to its end."""
         if self.format in PATH_FORMATS:
-            return (self.path(name, ds) / "_SUCCESS").exists()
+            night = self._night(name, ds)
+            night.put_right()
+            return (night.place / "_SUCCESS").exists()
         return self.spark.catalog.tableExists(name) and not self.spark.table(name).where(F.col("ds") == ds).isEmpty()
 
     def write(self, name: str, frame: DataFrame, ds: str) -> int:
@@ -65,15 +66,12 @@ class Tables:
         if self.format in PATH_FORMATS:
             from pyarrow.dataset import dataset  # not for every command that knows tables
 
-            # Readers pass over names that begin with an underscore.
-            staged = self.path(name) / f"_staged-{uuid.uuid4().hex}"
-            try:
+            night = self._night(name, ds)
+            with night.owned() as staged:
                 shaped.write.format(self.format).save(str(staged))
                 # Files say how many rows they hold: no Spark job is needed to count what was just written.
                 count = int(dataset(staged, format=self.format).count_rows())
-                _swap(staged, self.path(name, ds))
-            finally:
-                shutil.rmtree(staged, ignore_errors=True)
+                night.replace(staged)
             return count
         rows = shaped.withColumn("ds", F.lit(ds))
         if self.spark.catalog.tableExists(name):
@@ -86,7 +84,10 @@ class Tables:
         """Add rows to one night of a table: for answers that were paid for and must not be lost."""
         shaped = self._shaped(name, frame)
         if self.format in PATH_FORMATS:
-            shaped.write.format(self.format).mode("append").save(str(self.path(name, ds)))
+            night = self._night(name, ds)
+            with night.owned() as staged:
+                shaped.write.format(self.format).save(str(staged))
+                night.add(staged)
         else:
             rows = shaped.withColumn("ds", F.lit(ds))
             if self.spark.catalog.tableExists(name):
@@ -116,6 +117,8 @@ class Tables:
         if "ds" not in schema.names:
             schema = schema.add("ds", "string")
         if self.format in PATH_FORMATS:
+            for ds in nights_aside(self.warehouse, name):
+                self._night(name, ds).put_right()
             root = self.path(name)
             if not any(root.glob(f"ds=*/*.{self.format}")):
                 return self.spark.createDataFrame([], schema)
@@ -124,18 +127,12 @@ class Tables:
             return self.spark.table(name)
         return self.spark.createDataFrame([], schema)
 
+    def _night(self, name: str, ds: str) -> NightFolder:
+        return NightFolder.of(self.warehouse, name, check_ds(ds))
+
     def _shaped(self, name: str, frame: DataFrame) -> DataFrame:
         columns = (column for column in load_contract(name).columns if column.name != "ds")
         return frame.selectExpr(*(f"CAST(`{c.name}` AS {c.physical_type}) AS `{c.name}`" for c in columns))
-
-
-def _swap(new: Path, place: Path) -> None:
-    """Put the folder `new` where `place` is, whatever lies there."""
-    old = new.with_name(new.name.replace("_staged", "_replaced"))
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _only(frame: DataFrame, columns: Iterable[str]) -> DataFrame:

@@ -400,6 +400,9 @@ def test_no_text_is_held_out_and_learned_from() -> None:
     rest, held = hold_out([one(1, 1), one(2, 2), one(3, 1, "calibration")], seed=1)
     assert [c.conversation_id for c in rest] == ["2"]
     assert [c.conversation_id for c in held] == ["3"]
+    loud = Conversation("4", (Turn("customer", "SAY  1"),), ("a",))
+    rest, held = hold_out([loud, one(2, 2), one(3, 1, "calibration")], seed=1)
+    assert [c.conversation_id for c in rest] == ["2"]
 
 
 def test_makeshift_taxonomy_shows_short_examples() -> None:

@@ -118,6 +118,18 @@ def test_an_approved_version_asks_only_for_what_it_changed(tables: Tables, label
         assert Counter(r["tag_id"] for r in again) == {"maturity": NEEDED, "redemption": 2 * NEEDED}
 
 
+def test_a_version_approved_after_the_night_was_labelled_does_not_score_it(
+    tables: Tables, labelled: Settings, tmp_path: Path
+) -> None:
+    """Gold has the ids of before a merge, the version in force those of after it: nothing would be left to count."""
+    draft = tmp_path / "draft.yaml"
+    merged = "  - {id: leaving, name: 离开, definition: 到期或转走。, replaces: [maturity, redemption]}"
+    draft.write_text(TAXONOMY.replace("version: 3", "version: 4").split("  - {")[0] + merged, "utf-8")
+    approve(labelled, Reviewer("Ana"), file=draft, from_ds=SECOND)
+    with pytest.raises(InputError, match=r"tags of version 3, and version 4 was approved since.*clear `gold`"):
+        score(tables, labelled, SECOND)
+
+
 def test_a_promised_tag_is_the_students_and_costs_no_request(tables: Tables, night: Settings) -> None:
     """With targets that this gold does prove, nothing is passed on to the LLM although every tag is unsure."""
     gate = night.gate.model_copy(update={"target_precision": 0.02, "target_recall": 0.02})
@@ -266,6 +278,34 @@ def test_while_the_llm_is_down_nobody_knows_whom_to_trust_and_all_waits(
         run(tables, night, SECOND, fake.base_url)
     assert {status for status, _ in outcomes(tables, SECOND).values()} == {"pending"}
     assert tables.read_all("llm_answers").isEmpty() and tables.read_all("dead_letters").isEmpty()
+
+
+def test_a_server_that_refuses_each_request_for_its_own_sake_is_at_fault_itself(
+    tables: Tables, night: Settings
+) -> None:
+    """Some providers answer 400 where the key is bad."""
+    said: list[str] = []
+    with FakeLlm(reply_status(400)) as fake, pytest.raises(GateError, match=r"all \d+ requests were refused: HTTP 400"):
+        label(tables, at(night, fake.base_url), SECOND, say=said.append)
+    assert any("stopped, all 9 requests were refused" in line for line in said)
+    assert tables.read_all("dead_letters").isEmpty() and tables.read_all("llm_answers").isEmpty()
+    with FakeLlm(oracle) as fake:
+        result = run(tables, night, SECOND, fake.base_url)
+        assert (len(fake.requests), result.labelled, result.dead_letters) == (NEEDED, 5, 0)
+
+
+def test_one_that_has_answered_tonight_and_then_refuses_says_so_of_these(
+    tables: Tables, night: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.labelling.llm_pass._ALL_REFUSED", 5)
+
+    def long_ones(body: dict[str, Any]) -> Reply:
+        return reply_status(400) if "第" in body["messages"][-1]["content"] else oracle(body)
+
+    with FakeLlm(long_ones) as fake, pytest.raises(GateError, match="none of 5"):
+        run(tables, night, SECOND, fake.base_url)
+    assert {row["reason"] for row in tables.read_all("dead_letters").collect()} == {"rejected"}
+    assert tables.read_all("dead_letters").count() == 5
 
 
 def test_an_llm_that_never_answers_well_decides_nothing(tables: Tables, night: Settings) -> None:

@@ -47,6 +47,9 @@ def test_equal_texts_stay_on_one_side() -> None:
     twice = conversations() + [Conversation(f"again-{c.conversation_id}", c.turns, c.labels) for c in conversations()]
     pool, held = split_pool(twice, np.random.default_rng(1))
     assert not {c.content_hash for c in pool} & {c.content_hash for c in held}
+    loud = [Conversation(f"loud-{c.conversation_id}", (Turn("customer", c.turns[0].text.upper()),)) for c in twice]
+    more, held_too = split_pool(twice + loud, np.random.default_rng(1))
+    assert not {c.copy_key for c in more} & {c.copy_key for c in held_too}
 
 
 def test_the_command_writes_rising_figures_and_a_plot(settings: Settings, tmp_path: Path) -> None:

@@ -193,6 +193,29 @@ def test_what_nobody_wants_any_more_is_not_open_and_still_counts_when_answered(f
     assert again.value == {} and texts_of(requests(folder)) == ["c"]
 
 
+def test_the_count_of_open_requests_is_that_of_the_lines_that_a_run_would_take(
+    folder: OfflineFolder, later: OfflineFolder
+) -> None:
+    """Wanted by this night, known as a request, and not answered: each alone is not enough."""
+
+    def opened(night: OfflineFolder) -> int:
+        count = night.collect().open
+        assert count == sum(len(part) for part in night.open_requests(2))
+        return count
+
+    assert opened(folder) == 0
+    ask(folder, "a", "b", "c", "d")
+    ask(later, "d", "e")
+    assert (opened(folder), opened(later)) == (4, 2), "another night's are not this one's"
+    first, second, *_ = requests(folder)
+    bring(later, "1", answer(first), answer(second, status=400))
+    assert opened(folder) == 2, "answered on whatever night, refusals too"
+    folder.want(["lost"], [])
+    assert opened(folder) == 2, "what nobody has the line of cannot be run"
+    folder.want_nothing()
+    assert opened(folder) == 0
+
+
 def test_a_night_of_before_there_was_one_index_waits_for_what_it_wrote(
     folder: OfflineFolder, later: OfflineFolder
 ) -> None:

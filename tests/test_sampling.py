@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from jobs.errors import ContractError
 from jobs.quality import check_table
-from jobs.sample import sample
+from jobs.sample import quotas, sample
 from jobs.sampling.choose import allocate, choose, farthest_first, leaders
 from jobs.sampling.essence import alike, bands, essence, letters, signatures
 from jobs.sampling.units import draw, drawn_for
@@ -35,6 +35,22 @@ def test_every_stratum_gets_its_share() -> None:
     assert small["b"] == small["c"] == 1
     assert allocate({"a": 2, "b": 3}, 100) == {"a": 2, "b": 3}
     assert allocate({}, 5) == {}
+
+
+def test_of_more_strata_than_places_the_largest_are_sampled() -> None:
+    found = allocate({f"s{size}": size for size in (1, 2, 3, 50, 60, 900)}, 4)
+    assert sum(found.values()) == 4
+    taken = [count > 0 for _, count in sorted(found.items(), key=lambda item: int(item[0][1:]))]
+    assert taken == sorted(taken), "no stratum goes without one while a smaller one has one"
+
+
+def test_what_no_tag_explains_has_its_share_of_a_sample_with_more_strata_than_places() -> None:
+    units = {f"{channel} night-{n:02}": 1000 for channel in ("app", "wecom") for n in range(30)}
+    units |= {f"{stratum} no tag": 100 for stratum in units}
+    found = quotas(units, 110)
+    assert sum(found.values()) == 110
+    assert sum(count for stratum, count in found.items() if stratum.endswith("no tag")) == 10
+    assert quotas(units, 130) == allocate(units, 130), "room for all: at least one each"
 
 
 def test_farthest_first_takes_each_cluster_before_a_second_of_any_and_keeps_to_the_quotas() -> None:
@@ -144,6 +160,19 @@ def test_a_mass_message_is_one_sample_a_rare_wish_is_found_and_partitions_do_not
     assert sum(float(str(row[4])) for row in first) == pytest.approx(1)
     assert {row[1]: row[5] for row in first} == {f"app {NIGHT}": 1733, f"phone {NIGHT}": 867}
     assert sampled(tables, settings, 2) == first
+
+
+@pytest.mark.spark
+def test_strata_that_are_not_in_the_sample_are_said(tables: Tables, settings: Settings) -> None:
+    conversations(tables, 2)
+    one = settings.model_copy(update={"sample": settings.sample.model_copy(update={"size": 1})})
+    said = sample(tables, one, NIGHT)
+    (row,) = tables.read("samples", NIGHT).select("stratum", "weight").collect()
+    left = {f"app {NIGHT}": "33.3%", f"phone {NIGHT}": "66.7%"}[row["stratum"]]
+    assert f"1 of 2 strata, {left} of the conversations, gave none: what is nearest of the others stands for" in said
+    assert row["weight"] == pytest.approx(2600)
+    all_in = settings.model_copy(update={"sample": settings.sample.model_copy(update={"size": 40})})
+    assert "gave none" not in sample(tables, all_in, NIGHT)
 
 
 @pytest.mark.spark

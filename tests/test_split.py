@@ -124,6 +124,17 @@ def test_equal_texts_stay_on_one_side_and_the_share_is_kept(tmp_path: Path) -> N
         split_file(source, tmp_path / "d", share=0.8)
 
 
+def test_copies_in_other_letters_and_spaces_stay_on_one_side(tmp_path: Path) -> None:
+    texts = [f"My card {i} is lost" for i in range(20)]
+    texts += [f"my  CARD {i} is lost " for i in range(20)]
+    source = tmp_path / "all.jsonl"
+    rows = [{"conversation_id": str(i), "turns": [{"speaker": "customer", "text": t}]} for i, t in enumerate(texts)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    assert split_file(source, tmp_path, share=0.5, seed=1) == SplitCounts(20, 20)
+    train, test = ({int(i) % 20 for i in ids(tmp_path / f"{name}.jsonl")} for name in ("train", "test"))
+    assert len(train) == len(test) == 10 and not train & test
+
+
 def test_copies_are_drawn_no_oftener_than_others() -> None:
     contents = [str(i) for i in range(20)] + [str(i % 4) for i in range(8)]
     drawn = [draw_together(contents, 14, seed) for seed in range(400)]

@@ -156,7 +156,7 @@ def test_copies_of_a_conversation_are_left_out_together() -> None:
     said = ["".join(chr(0x4E00 + i) for i in rng.integers(0, 3000, 12)) for _ in range(60)]
     tags = [("maturity",) if flip else () for flip in rng.integers(0, 2, len(said))]
     data = [
-        Conversation(f"{copy}-{i}", (Turn("customer", text),), labels)
+        Conversation(f"{copy}-{i}", (Turn("customer", " " * copy + text),), labels)
         for copy in range(4)
         for i, (text, labels) in enumerate(zip(said, tags, strict=True))
     ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,18 @@ from jobs.errors import InputError
 from jobs.gold import read_annotations
 from jobs.settings import Settings
 from jobs.taxonomies.cli import app
-from jobs.taxonomies.lineage import current_labels, with_heirs, without
+from jobs.taxonomies.lineage import asks_all, current_labels, next_version, with_heirs, without
 from jobs.taxonomies.proposals import decision_on, proposal_folder
 from jobs.taxonomies.review import Reviewer, approve, reject
-from jobs.taxonomies.store import all_versions, approved_taxonomy, version_of, versions_folder
+from jobs.taxonomies.store import (
+    Approval,
+    Version,
+    add_version,
+    all_versions,
+    approved_taxonomy,
+    version_of,
+    versions_folder,
+)
 from jobs.taxonomy import Tag, Taxonomy, dump_taxonomy
 from jobs.taxonomy_diff import diff_taxonomies, to_markdown
 
@@ -243,6 +252,40 @@ def test_leaving_out_one_half_of_a_split_keeps_the_other(life: Settings) -> None
     assert "redemption" in without(FIRST, PROPOSED, ["sell", "move"]).tag_ids
 
 
+def test_tags_that_stay_because_their_heirs_are_left_out_keep_their_order() -> None:
+    old = Taxonomy("t", 1, tuple(Tag(f"tag{i}", f"{i}", f"{i}") for i in range(12)))
+    heir = Tag("all", "all", "all", extra={"replaces": list(old.tag_ids)})
+    assert without(old, Taxonomy("t", 2, (heir,)), ["all"]).tag_ids == old.tag_ids
+
+
+def test_of_two_answers_at_once_one_counts_and_the_other_is_told(
+    life: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    propose(life, NIGHT, PROPOSED)
+    told: list[str] = []
+
+    def other() -> None:
+        try:
+            reject(life, Reviewer("Ben"), NIGHT)
+            told.append("rejected")
+        except InputError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=other)
+
+    def meanwhile(settings: Settings, taxonomy: Taxonomy, approval: Approval) -> Version:
+        thread.start()
+        thread.join(0.5)
+        return add_version(settings, taxonomy, approval)
+
+    monkeypatch.setattr("jobs.taxonomies.review.add_version", meanwhile)
+    approve(life, ANA, ds=NIGHT)
+    thread.join()
+    decision = decision_on(life, NIGHT)
+    assert decision is not None and decision.decision == "approved"
+    assert len(told) == 1 and "was approved as version 2 by Ana" in told[0]
+
+
 def test_the_diff_tells_split_and_merge_from_added_and_removed() -> None:
     diff = diff_taxonomies(FIRST, PROPOSED)
     assert [t.id for t in diff.added] == ["gold_bars"]
@@ -264,6 +307,18 @@ def test_labels_follow_merges_over_several_versions() -> None:
     assert current_labels(now, ["fees"]) == current_labels(now, ["help", "service", "care"]) == ["care"]
     assert current_labels(now, ["sale", "move"]) == [], "one half of what it was split into has ended"
     assert with_heirs(now, ["fees", "sale"]) == ["fees", "sale", "help", "care"]
+
+
+def test_what_an_earlier_version_has_asked_about() -> None:
+    renamed = replace(FIRST, version=2, tags=(replace(FIRST.tags[0], name="到期"), *FIRST.tags[1:]))
+    assert asks_all(FIRST, FIRST) and asks_all(FIRST, renamed)
+    ended = next_version(FIRST, replace(FIRST, version=2, tags=FIRST.tags[:2]))
+    assert asks_all(FIRST, ended) and not asks_all(ended, FIRST)
+    redefined = (replace(FIRST.tags[0], definition="产品到期。"), *FIRST.tags[1:])
+    assert not asks_all(FIRST, replace(FIRST, version=2, tags=redefined))
+    split = next_version(FIRST, replace(PROPOSED, tags=PROPOSED.tags[:4]))
+    assert asks_all(FIRST, split), "a split and a merge ask about the same ground"
+    assert not asks_all(FIRST, next_version(FIRST, PROPOSED)), "gold bars were added"
 
 
 def test_gold_of_an_earlier_version_follows_a_merge_and_drops_what_cannot_be_told(

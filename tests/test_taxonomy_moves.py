@@ -89,6 +89,44 @@ def test_who_goes_to_an_heir_of_a_split_has_not_left_a_merge() -> None:
     assert moved == set()
 
 
+CROSSWISE = (
+    Taxonomy("t", 1, (Tag("home", "房", "房"), Tag("car", "车", "车"))),
+    Taxonomy(
+        "t",
+        2,
+        (
+            Tag("big", "大件", "x", extra={"replaces": ["home", "car"]}),
+            Tag("first", "首套", "y", extra={"replaces": ["home"]}),
+        ),
+    ),
+)
+
+
+def test_an_heir_of_two_tags_is_counted_once_and_who_goes_to_it_has_not_moved() -> None:
+    before = {"c1": {"home"}, "c2": {"car"}, "c3": {"home"}, "c4": set[str]()}
+    after = {"c1": {"big"}, "c2": {"big"}, "c3": {"first"}, "c4": {"big"}}
+    moved, rows = compare(*CROSSWISE, before, after)
+    assert moved == {"c4"}
+    assert rows == (
+        Move("房 and 车", "split and merged", 3, 4, 3),
+        Move("大件", "part of 房 and 车", 3, 3, 2),
+        Move("首套", "part of 房", 2, 1, 1),
+    )
+
+
+def test_an_heir_of_two_splits_is_counted_once() -> None:
+    new = (*CROSSWISE[1].tags, Tag("lease", "租车", "z", extra={"replaces": ["car"]}))
+    before = {"c1": {"home"}, "c2": {"car"}, "c3": {"car"}}
+    moved, rows = compare(CROSSWISE[0], Taxonomy("t", 2, new), before, {"c1": {"big"}, "c2": {"big"}, "c3": {"lease"}})
+    assert moved == set() and [row.name for row in rows] == ["房 and 车", "大件", "首套", "租车"]
+
+
+def test_a_tag_that_takes_another_in_is_one_change() -> None:
+    new = Taxonomy("t", 2, (Tag("home", "房车", "房或车", extra={"replaces": ["car"]}),))
+    moved, rows = compare(CROSSWISE[0], new, {"c1": {"home"}, "c2": {"car"}}, {"c1": {"home"}, "c2": {"home"}})
+    assert moved == set() and rows == (Move("房车", "merged", 2, 2, 2),)
+
+
 def test_tags_that_were_split_or_merged_are_not_said_to_be_far_from_all() -> None:
     assert diff_taxonomies(OLD, NEW).uncovered == (OLD.tag("weather"),)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ from jobs.sample import sample
 from jobs.settings import Settings
 from jobs.storage import Tables
 from jobs.taxonomies.moves import sampled_chats
-from jobs.taxonomy import Tag, Taxonomy
+from jobs.taxonomies.review import Reviewer, approve
+from jobs.taxonomy import Tag, Taxonomy, dump_taxonomy
 from jobs.unexplained import Unexplained, unexplained
 from tests.night_facts import write
 
-NIGHT = "2026-11-20"
+NIGHT, NEXT = "2026-11-20", "2026-11-21"
 START = datetime(2026, 11, 20, 1, tzinfo=UTC)
 SUBJECTS = ("房贷", "定存", "基金", "黄金", "保险", "理财", "信用卡", "外汇", "养老金", "国债")
 SECOND = Taxonomy(
@@ -88,6 +90,45 @@ def test_a_sample_keeps_them_in_strata_of_their_own(labelled: Tables, settings: 
     assert sampled_chats(labelled, NIGHT, 4) == (some, weights) and all(c.customer_text for c in some)
 
 
+@pytest.fixture
+def second_version(settings: Settings, tmp_path: Path) -> Settings:
+    """Version 1 has the tag `sell`; `loans` came with version 2, which holds from the next night on."""
+    first = Taxonomy("small", 1, (Tag("sell", "卖出", "客户要卖出。"),))
+    (tmp_path / "small.yaml").write_text(dump_taxonomy(first), "utf-8")
+    label = settings.label.model_copy(update={"taxonomy": str(tmp_path / "small.yaml")})
+    sampled = settings.sample.model_copy(update={"size": 10})
+    settings = settings.model_copy(update={"label": label, "sample": sampled})
+    mine = tmp_path / "mine.yaml"
+    tags = (*first.tags, Tag("loans", "贷款", "客户要贷款。"))
+    mine.write_text(dump_taxonomy(Taxonomy("small", 2, tags)), "utf-8")
+    approve(settings, Reviewer("Ana"), file=mine, from_ds=NEXT)
+    return settings
+
+
+@pytest.mark.spark
+def test_none_of_before_a_tag_was_added_calls_for_no_new_tag(labelled: Tables, second_version: Settings) -> None:
+    def strata() -> set[str]:
+        sample(labelled, second_version, NIGHT)
+        return {row["stratum"] for row in labelled.read("samples", NIGHT).collect()}
+
+    assert strata() == {f"wecom {NIGHT}"}
+    again = [row | {"taxonomy_version": 2} for row in labels(["sell"])]
+    write(labelled, "labels", again, NIGHT)
+    assert strata() == {f"wecom {NIGHT}", f"wecom {NIGHT} no tag"}, "asked under all tags that there are"
+
+
+@pytest.mark.spark
+def test_the_nightly_share_is_of_the_nights_own_labels(labelled: Tables, second_version: Settings) -> None:
+    """What was answered `none` on earlier nights, before a tag was added, is no part of it."""
+    outcome = {"conversation_id": "n0", "conversation_ds": NEXT, "status": "labelled", "tags": 1, "attempts": 1}
+    write(labelled, "label_outcomes", [outcome | {"llm_asked": False}], NEXT)
+    tagged = labels(["loans"])[-1] | {"conversation_id": "n0", "conversation_ds": NEXT, "taxonomy_version": 2}
+    write(labelled, "labels", [tagged], NEXT)
+    found = unexplained(labelled, second_version, NEXT)
+    assert (found.labelled, found.untagged) == (1, 0)
+    assert unexplained(labelled, second_version, NIGHT).untagged == 30, "as that night's taxonomy had it"
+
+
 @pytest.mark.spark
 def test_the_share_is_the_one_in_the_report(labelled: Tables) -> None:
     for name in ("quarantine", "scores", "llm_trust", "tag_promises", "gold"):
@@ -106,7 +147,7 @@ def test_induction_reads_old_labels_as_the_tags_are_called_now(labelled: Tables)
     def known(*tags: str) -> dict[str, list[str]]:
         """What induction takes for judged where five conversations have these tags, without those that have none."""
         write(labelled, "labels", labels(tags), NIGHT)
-        found = _sample_labels(labelled, NIGHT, SECOND)
+        found = _sample_labels(labelled, NIGHT, SECOND, {1})
         assert {name for name, now in found.items() if not now} >= set(names[:30])
         return {name: now for name, now in found.items() if name not in names[:30]}
 
@@ -114,6 +155,7 @@ def test_induction_reads_old_labels_as_the_tags_are_called_now(labelled: Tables)
     assert known("sell") == known("redeem") == known("sell", "move") == known("fees", "sell") == merged
     assert known("gone") == {name: [] for name in names[30:35]}
     assert known("fees") == {}  # what it was split into has not been asked about
+    assert not set(_sample_labels(labelled, NIGHT, SECOND, {2})) & set(names[:30]), "nor has a tag that was added"
 
 
 def test_a_night_without_conversations_asks_for_nothing() -> None:

@@ -44,13 +44,18 @@ def split_pool(
 ) -> tuple[list[Conversation], list[Conversation]]:
     """(pool, held out): a random `HELD_OUT_SHARE` is held out; the pool comes in random order.
 
-    Equal texts stay on one side, else the student would be asked what it has learned by heart.
+    Copies stay on one side, else the student would be asked what it has learned by heart.
     """
-    hashes = sorted({c.content_hash for c in labelled})
+    # The draw rests on hashes of texts: of copies on the least one.
+    least: dict[str, str] = {}
+    for c in labelled:
+        least[c.copy_key] = min(c.content_hash, least.get(c.copy_key, c.content_hash))
+    hashes = sorted(least.values())
     order = {hashes[i]: place for place, i in enumerate(generator.permutation(len(hashes)).tolist())}
     border = round(len(hashes) * HELD_OUT_SHARE)
-    mixed = sorted(labelled, key=lambda c: order[c.content_hash])
-    return [c for c in mixed if order[c.content_hash] >= border], [c for c in mixed if order[c.content_hash] < border]
+    turns = [(order[least[c.copy_key]], c) for c in labelled]
+    mixed = sorted(turns, key=lambda turn: turn[0])
+    return [c for turn, c in mixed if turn >= border], [c for turn, c in mixed if turn < border]
 
 
 def draw_gold(pool: Sequence[Conversation], gold_a_tag: int) -> list[Conversation]:

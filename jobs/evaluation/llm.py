@@ -160,7 +160,7 @@ def hold_out(train: Sequence[Conversation], seed: int) -> tuple[list[Conversatio
         InputError: there are too few different ones.
     """
     labelled = [c for c in train if c.labels is not None]
-    contents = [c.content_hash for c in labelled]
+    contents = [c.copy_key for c in labelled]
     held = {i for i, c in enumerate(labelled) if c.split == "calibration"}
     if not held or {contents[i] for i in held} == set(contents):
         size = min(MOST_HELD_OUT, round(len(labelled) * HELD_OUT_SHARE))
@@ -168,7 +168,7 @@ def hold_out(train: Sequence[Conversation], seed: int) -> tuple[list[Conversatio
     if not held:
         raise InputError("training data: too few labelled conversations to hold some out for comparing the labellers")
     seen = {contents[i]: labelled[i] for i in sorted(held, reverse=True)}
-    return [c for c in labelled if c.content_hash not in seen], list(seen.values())[::-1]
+    return [c for c in labelled if c.copy_key not in seen], list(seen.values())[::-1]
 
 
 def _student(job: Job, train: Sequence[Conversation]) -> Student:

@@ -44,8 +44,8 @@ def split_file(
         out: folder, made where missing.
         train: patterns (`fold[13579]`) of the field `split` for TRAIN; with `test` for TEST.
         test: see `train`; lines of neither are left out.
-        share: instead of patterns, the share of lines drawn for TRAIN with `seed`; lines that are equal once redacted
-            stay together.
+        share: instead of patterns, the share of lines drawn for TRAIN with `seed`; what is equal once redacted
+            (`Conversation.copy_key`) stays together.
         fold: instead of both, `2/5`: TEST is the second of five parts drawn with `seed`; equal lines as above.
         seed: of the draws.
         no_tag: labels that stand for "no tag", such as an out-of-scope class: taken off.
@@ -66,7 +66,7 @@ def split_file(
         if row.get("labels") is not None:  # without them nobody has looked, which is not "no tag"
             row["labels"] = [label for label in row["labels"] if str(label) not in no_tag]
     if share is not None or fold is not None:
-        contents = [redact_conversation(chat).content_hash for _, chat in records]  # as labellers see them
+        contents = [redact_conversation(chat).copy_key for _, chat in records]  # as labellers see them
         held = _fold(contents, fold, seed) if fold is not None else _rest(contents, share or 0, seed)
         parts = ([row for i, row in enumerate(rows) if i not in held], [rows[i] for i in sorted(held)])
     else:

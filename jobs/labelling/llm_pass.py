@@ -20,16 +20,19 @@ from jobs.labelling.questions import UNUSABLE, answers_of, missing_contents, set
 from jobs.labelling.usage import Spent, prefix_counts, record
 from jobs.labelling.wave_size import WaveSize
 from jobs.labelling.windows import windowed, with_texts
-from jobs.llm.client import in_flight_bound
+from jobs.llm.client import FailureKind, in_flight_bound
 from jobs.llm.labelling import LabelPrompt
 from jobs.llm.offline import OfflineFolder
 from jobs.llm.probe import read_metrics
+from jobs.llm.refusals import REFUSED_TO_ALL
 from jobs.llm.run_batch import offline_folder, run_batch
 from jobs.settings import Settings
 from jobs.storage import Tables
 from jobs.taxonomy import Taxonomy
 
 Say = Callable[[str], None]
+_ALL_REFUSED = 8
+"""So many requests refused, each for its own sake as it seems, and none answered all night: it is not theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class LlmPass:
         self._llm = settings.llm.model_copy(update={"in_flight": in_flight})
         self._offline = None if settings.llm.mode == "server" else offline_folder(settings, ds)
         self._asked_by_files = False
+        self._refusals_of_all = _ALL_REFUSED
 
     def questions(self, questions: DataFrame, texts: DataFrame) -> DataFrame:
         """Questions (content_hash, tag_id) as they are asked: window by window, with their answer keys.
@@ -163,21 +167,31 @@ class LlmPass:
         ).persist(StorageLevel.DISK_ONLY)
         try:
             unusable, failed = F.col("verdict") == UNUSABLE, F.col("verdict").isNull()
+            rejected = F.col("failure") == FailureKind.REJECTED
             found = rows.agg(
                 F.countDistinct("content_hash").alias("conversations"),
                 *(F.sum(name).alias(name) for name in COUNTS),
                 F.countDistinct(F.when(unusable, F.col("content_hash"))).alias("unusable"),
                 F.countDistinct(F.when(failed, F.col("content_hash"))).alias("failed"),
+                F.countDistinct(F.when(rejected, F.col("content_hash"))).alias("rejected"),
                 F.first(F.when(failed, F.concat_ws(": ", "failure", "reason")), ignorenulls=True).alias("why"),
             ).collect()[0]
+            counts = {name: found[name] for name in ("conversations", *COUNTS)}
+            # A refused request is not sent again: as many requests as refusals are nothing but refusals.
+            if found["requests"] == found["rejected"] >= self._refusals_of_all and not self._answered_tonight():
+                self._refusals_of_all = 1
+                return Spent(**counts), 0, f"all {found['rejected']} requests were refused: {REFUSED_TO_ALL}"
             self._commit(rows, contents, found["unusable"] > 0)
             outage = None
             if found["failed"] and found["failed"] >= found["conversations"] / 2:
                 outage = f"{found['failed']} of {found['conversations']} prompts failed: {found['why']}"
-            counts = {name: found[name] for name in ("conversations", *COUNTS)}
             return Spent(**counts), int(found["unusable"]), outage
         finally:
             rows.unpersist()
+
+    def _answered_tonight(self) -> bool:
+        own = (F.col("ds") == self.ds) & (F.col("model") == self.prompt.profile.served_model_name)
+        return not self.tables.read_all("llm_answers").where(own & (F.col("verdict") != UNUSABLE)).isEmpty()
 
     def _commit(self, rows: DataFrame, contents: DataFrame, with_letters: bool) -> None:
         keyed = self._keyed(rows).withColumn("model", F.lit(self.prompt.profile.served_model_name))

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 ABOUT_ONE_REQUEST = frozenset({400, 413, 422})
 """Malformed, too large, or with content the server does not take: another request may fare better."""
+REFUSED_TO_ALL = (
+    "HTTP 400, 413 or 422 for every one: are the key and the model's name right, and does the server take what the "
+    "serving profile asks for (context_length, structured)?"
+)
+"""What to look at where a server says of each request that it is at fault, and takes none."""
 _LOOK_AT = {
     401: "is the key there, right and still valid?",
     402: "is the account's balance used up?",

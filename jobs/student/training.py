@@ -19,7 +19,7 @@ from jobs.student.tuned_view import TunedView
 from jobs.student.views import Examples, View, evidence_labels, pool
 from jobs.taxonomy import Taxonomy
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 """Raise it whenever the same data would give another model: it is part of the key."""
 
 
@@ -56,9 +56,9 @@ def with_none(gold: Bools) -> Bools:
 
 
 def _contents(conversations: Sequence[Conversation]) -> npt.NDArray[np.int64]:
-    """(n,) a number for each conversation, the same where the content is: copies are left out together."""
+    """(n,) a number for each conversation, the same for copies: they are left out together."""
     places: dict[str, int] = {}
-    return np.array([places.setdefault(c.content_hash, i) for i, c in enumerate(conversations)], dtype=np.int64)
+    return np.array([places.setdefault(c.copy_key, i) for i, c in enumerate(conversations)], dtype=np.int64)
 
 
 def fit_views(

@@ -74,6 +74,25 @@ def current_labels(taxonomy: Taxonomy, labels: Collection[str]) -> list[str]:
     return list(found)
 
 
+def asks_all(earlier: Taxonomy, now: Taxonomy) -> bool:
+    """Whether under `earlier` everything was asked that tags of `now` are about: where none applied, none does now.
+
+    An added or redefined tag was not asked about. One out of a split or merge is about what its ancestors were about.
+    """
+    asked = {earlier.tag(tag_id).definition_hash for tag_id in earlier.tag_ids}
+    tags = {tag.id: tag for tag in now.tags}
+
+    def known(tag_id: str, on_the_way: frozenset[str]) -> bool:
+        if tag_id not in tags or tag_id in on_the_way:
+            return False
+        if tags[tag_id].definition_hash in asked:
+            return True
+        ancestors = replaces(tags[tag_id])
+        return bool(ancestors) and all(known(ancestor, on_the_way | {tag_id}) for ancestor in ancestors)
+
+    return all(known(tag_id, frozenset()) for tag_id in now.tag_ids)
+
+
 def without(old: Taxonomy, new: Taxonomy, left_out: Collection[str]) -> Taxonomy:
     """`new` without the changes to some tags: these stay as they are in `old`, or do not come to be.
 
@@ -89,7 +108,7 @@ def without(old: Taxonomy, new: Taxonomy, left_out: Collection[str]) -> Taxonomy
     back = [before[i] for i in dict.fromkeys(left_out) if i in before and i not in after]
     tags = [t for t in kept if t is not None] + back
     living = heirs(replace(new, tags=tuple(tags)))
-    lost = {ancestor for ancestor in heirs(new) if ancestor not in living and ancestor in before}
+    lost = [ancestor for ancestor in before if ancestor in heirs(new) and ancestor not in living]
     present = {t.id for t in tags}
     tags = [before[t.id] if t.id in lost else t for t in tags] + [before[i] for i in lost if i not in present]
     return replace(new, tags=tuple(tags))

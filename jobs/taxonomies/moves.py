@@ -16,8 +16,9 @@ from jobs.llm.profiles import load_profile
 from jobs.llm.server import server_status
 from jobs.settings import Settings
 from jobs.storage import Tables
-from jobs.taxonomy import Taxonomy
-from jobs.taxonomy_diff import diff_taxonomies, plain
+from jobs.taxonomies.lineage import replaces
+from jobs.taxonomy import Tag, Taxonomy
+from jobs.taxonomy_diff import TaxonomyDiff, diff_taxonomies, plain
 
 Labels = Mapping[str, Set[str]]
 Progress = Callable[[str, int, int], None]
@@ -52,16 +53,49 @@ class Moves:
     tags: tuple[Move, ...]
 
 
+def _families(old: Taxonomy, diff: TaxonomyDiff) -> list[tuple[dict[str, Tag], dict[str, Tag]]]:
+    """(parents, heirs) by id of each split or merge; those that share an heir, or a tag that stays, are one."""
+    steps = [((parent,), heirs) for parent, heirs in diff.split] + [(parents, (heir,)) for parents, heir in diff.merged]
+    found: list[tuple[dict[str, Tag], dict[str, Tag]]] = []
+    for parents, heirs in steps:
+        mine = {tag.id: tag for tag in parents}, {tag.id: tag for tag in heirs}
+        # An heir that was in use before took others in: it is a parent, too.
+        mine[0].update({tag.id: tag for tag in old.tags if tag.id in mine[1] and tag.id in old.tag_ids})
+        related = [family for family in found if family[1].keys() & mine[1].keys()]
+        found = [family for family in found if family not in related]
+        found.append((_joined([*(f[0] for f in related), mine[0]]), _joined([*(f[1] for f in related), mine[1]])))
+    return found
+
+
+def _joined(parts: Sequence[dict[str, Tag]]) -> dict[str, Tag]:
+    return {tag_id: tag for part in parts for tag_id, tag in part.items()}
+
+
 def changed_tags(old: Taxonomy, new: Taxonomy) -> list[tuple[str, str, frozenset[str], frozenset[str]]]:
-    """(name, change, tags that count before, tags that count after) of each tag that differs by more than its name."""
+    """(name, change, tags that count before, tags that count after) of each tag that differs by more than its name.
+
+    Tags that were split and merged crosswise are one change of them all: an heir of two parents counts once.
+    """
     diff = diff_taxonomies(old, new)
     found = [(tag.name, "added", frozenset[str](), frozenset([tag.id])) for tag in diff.added]
-    found += [(tag.name, "redefined", frozenset([tag.id]), frozenset([tag.id])) for _, tag in diff.redefined]
-    for parent, heirs in diff.split:
-        found.append((parent.name, "split", frozenset([parent.id]), frozenset(heir.id for heir in heirs)))
-        found += [(heir.name, f"part of {parent.name}", frozenset([parent.id]), frozenset([heir.id])) for heir in heirs]
-    for parents, tag in diff.merged:
-        found.append((tag.name, "merged", frozenset(parent.id for parent in parents), frozenset([tag.id])))
+    families = _families(old, diff)
+    told = {tag_id for _, heirs in families for tag_id in heirs}
+    found += [
+        (tag.name, "redefined", frozenset([tag.id]), frozenset([tag.id]))
+        for _, tag in diff.redefined
+        if tag.id not in told
+    ]
+    for parents, heirs in families:
+        if len(heirs) == 1:
+            found += [(heir.name, "merged", frozenset(parents), frozenset(heirs)) for heir in heirs.values()]
+            continue
+        names = " and ".join(parent.name for parent in parents.values())
+        change = "split" if len(parents) == 1 else "split and merged"
+        found.append((names, change, frozenset(parents), frozenset(heirs)))
+        for heir in heirs.values():
+            own = [parents[i] for i in (*replaces(heir), heir.id) if i in parents]
+            part = "part of " + " and ".join(parent.name for parent in own)
+            found.append((heir.name, part, frozenset(parent.id for parent in own), frozenset([heir.id])))
     return found + [(tag.name, "removed", frozenset([tag.id]), frozenset[str]()) for tag in diff.removed]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -99,6 +102,16 @@ def decision_on(settings: Settings, ds: str) -> Decision | None:
         return None
     found = Decision(**yaml.safe_load(path.read_text("utf-8")))
     return found if found.digest == digest_of(proposal_file(settings, ds)) else None
+
+
+@contextmanager
+def deciding(settings: Settings) -> Iterator[None]:
+    """One decision at a time: of two people who answer at once the second is told what the first decided."""
+    root = settings.var_dir / "taxonomies"
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def record_decision(settings: Settings, ds: str, decision: Decision) -> Path:

@@ -15,6 +15,7 @@ from jobs.taxonomies.proposals import (
     APPROVED,
     REJECTED,
     Decision,
+    deciding,
     decision_on,
     digest_of,
     proposal_file,
@@ -89,29 +90,30 @@ def approve(
     if ds is None and (file is None or from_ds is None):
         raise InputError("say which proposal (--ds), or hand in a taxonomy (--file) and its first night (--from)")
     begin = check_ds(from_ds or ds or "")
-    if ds is not None:
-        proposal_file(settings, ds)
-        _refuse_decided(settings, ds)
-    path = file if file is not None else proposal_file(settings, ds or "")
-    wanted, latest = load_taxonomy(path), latest_version(settings)
-    _refuse_outdated(wanted.version, latest, str(path))
-    if begin < latest.from_ds:
-        raise InputError(
-            f"version {latest.taxonomy.version} holds from {latest.from_ds} on: a later one cannot begin on {begin}"
-        )
-    taxonomy = next_version(latest.taxonomy, without(latest.taxonomy, wanted, leave_out))
-    approval = Approval(reviewer.by, _now(), begin, ds, reviewer.note)
-    if not same(latest.taxonomy, taxonomy):
-        version = add_version(settings, taxonomy, approval)
-    elif ds is not None:
-        version = latest
-    else:
-        raise InputError(f"nothing to approve: this is what version {latest.taxonomy.version} says already")
-    if ds is not None:
-        digest = digest_of(proposal_file(settings, ds))
-        decision = Decision(APPROVED, reviewer.by, approval.at, digest, version.taxonomy.version, reviewer.note)
-        record_decision(settings, ds, decision)
-    return version
+    with deciding(settings):
+        if ds is not None:
+            proposal_file(settings, ds)
+            _refuse_decided(settings, ds)
+        path = file if file is not None else proposal_file(settings, ds or "")
+        wanted, latest = load_taxonomy(path), latest_version(settings)
+        _refuse_outdated(wanted.version, latest, str(path))
+        if begin < latest.from_ds:
+            raise InputError(
+                f"version {latest.taxonomy.version} holds from {latest.from_ds} on: a later one cannot begin on {begin}"
+            )
+        taxonomy = next_version(latest.taxonomy, without(latest.taxonomy, wanted, leave_out))
+        approval = Approval(reviewer.by, _now(), begin, ds, reviewer.note)
+        if not same(latest.taxonomy, taxonomy):
+            version = add_version(settings, taxonomy, approval)
+        elif ds is not None:
+            version = latest
+        else:
+            raise InputError(f"nothing to approve: this is what version {latest.taxonomy.version} says already")
+        if ds is not None:
+            digest = digest_of(proposal_file(settings, ds))
+            decision = Decision(APPROVED, reviewer.by, approval.at, digest, version.taxonomy.version, reviewer.note)
+            record_decision(settings, ds, decision)
+        return version
 
 
 def reject(settings: Settings, reviewer: Reviewer, ds: str) -> Path:
@@ -122,5 +124,7 @@ def reject(settings: Settings, reviewer: Reviewer, ds: str) -> Path:
     """
     reviewer = reviewer.checked()
     path = proposal_file(settings, ds)
-    _refuse_decided(settings, ds)
-    return record_decision(settings, ds, Decision(REJECTED, reviewer.by, _now(), digest_of(path), None, reviewer.note))
+    with deciding(settings):
+        _refuse_decided(settings, ds)
+        rejected = Decision(REJECTED, reviewer.by, _now(), digest_of(path), None, reviewer.note)
+        return record_decision(settings, ds, rejected)

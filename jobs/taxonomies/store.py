@@ -18,6 +18,7 @@ import yaml
 from jobs.errors import InputError
 from jobs.settings import Settings
 from jobs.storage import check_ds
+from jobs.taxonomies.lineage import asks_all
 from jobs.taxonomy import Taxonomy, check_ids, dump_taxonomy, load_taxonomy, parse_taxonomy
 
 _FILE = re.compile(r"^v(\d+)\.yaml$", re.ASCII)
@@ -100,6 +101,11 @@ def version_of(settings: Settings, number: int) -> Version:
 def latest_version(settings: Settings) -> Version:
     """The newest approved version, whatever night it begins with."""
     return all_versions(settings)[-1]
+
+
+def versions_asking_all(settings: Settings, taxonomy: Taxonomy) -> frozenset[int]:
+    """Numbers of the approved versions whose `none` says that no tag of `taxonomy` applies."""
+    return frozenset(v.taxonomy.version for v in all_versions(settings) if asks_all(v.taxonomy, taxonomy))
 
 
 def version_in_force(settings: Settings, ds: str) -> Version:
