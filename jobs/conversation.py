@@ -14,6 +14,7 @@ from jobs.json_lines import json_lines
 
 CUSTOMER = "customer"
 AGENT = "agent"
+_TURN = '{"speaker": "customer", "text": "…"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,13 @@ class Spoken(Protocol):
         ...
 
 
+def _labels(raw: Any) -> tuple[str, ...] | None:
+    """Each label once, numbers as text; None for what is no list of labels."""
+    if not isinstance(raw, list) or not all(isinstance(one, str | int | float) and str(one).strip() for one in raw):
+        return None
+    return tuple(dict.fromkeys(map(str, raw)))
+
+
 def parse_conversation(record: Any, where: str) -> Conversation:
     """Turn one decoded JSON object into a Conversation.
 
@@ -71,30 +79,30 @@ def parse_conversation(record: Any, where: str) -> Conversation:
         InputError: naming `where` and what is wrong with the record.
     """
     if not isinstance(record, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(record).__name__}")
+        raise InputError(f"{where}: expected one JSON object a line, found {type(record).__name__}")
     identifier = record.get("conversation_id")
     if not isinstance(identifier, str | int) or isinstance(identifier, bool) or str(identifier).strip() == "":
-        raise InputError(f"{where}: conversation_id is missing or empty")
+        raise InputError(f"{where}: conversation_id must be a string or a whole number, and not empty")
     raw_turns = record.get("turns")
     if not isinstance(raw_turns, list) or not raw_turns:
-        raise InputError(f"{where}: turns is missing or empty")
+        raise InputError(f"{where}: turns must be a list of {_TURN}, and not empty")
     turns: list[Turn] = []
     for number, raw in enumerate(raw_turns):
         if not isinstance(raw, dict) or not isinstance(raw.get("text"), str):
-            raise InputError(f"{where}: turn {number} has no text")
+            raise InputError(f"{where}: turn {number} must be {_TURN}")
         turns.append(Turn(str(raw.get("speaker") or AGENT), raw["text"]))
     labels = record.get("labels")
     if labels is not None:
-        if not isinstance(labels, list):
-            raise InputError(f"{where}: labels must be a list")
-        labels = tuple(dict.fromkeys(str(label) for label in labels))
+        labels = _labels(labels)
+        if labels is None:
+            raise InputError(f"{where}: labels must be a list of strings that are not empty; [] where no tag applies")
     turn_labels = record.get("turn_labels")
     if turn_labels is not None:
-        if not isinstance(turn_labels, list) or len(turn_labels) != len(turns):
-            raise InputError(f"{where}: turn_labels must be a list as long as turns")
-        if not all(isinstance(entry, list) for entry in turn_labels):
-            raise InputError(f"{where}: each entry of turn_labels must be a list")
-        turn_labels = tuple(tuple(str(label) for label in entry) for entry in turn_labels)
+        entries = turn_labels if isinstance(turn_labels, list) else []
+        each = tuple(found for entry in entries if (found := _labels(entry)) is not None)
+        if not len(each) == len(entries) == len(turns):
+            raise InputError(f"{where}: turn_labels must hold a list for each of the {len(turns)} turns, as labels are")
+        turn_labels = each
     lang, split = record.get("lang"), record.get("split")
     return Conversation(
         str(identifier),
@@ -110,19 +118,25 @@ def iter_records(path: Path) -> Iterator[tuple[dict[str, Any], Conversation]]:
     """Read a JSON Lines file (UTF-8, one object a line, blank lines ignored): each object, and the conversation in it.
 
     Raises:
-        InputError: the file is missing, empty, or a line cannot be used; the message names the line.
+        InputError: the file is missing or empty, no customer speaks in it, or a line cannot be used, naming the line.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     seen: dict[str, str] = {}
+    heard = False
     for where, record in json_lines(path):
         conversation = parse_conversation(record, where)
         first = seen.setdefault(conversation.conversation_id, where)
         if first != where:
             raise InputError(f"{where}: conversation_id repeated, first seen on line {first.rpartition(':')[2]}")
+        heard = heard or any(turn.speaker == CUSTOMER for turn in conversation.turns)
         yield record, conversation
     if not seen:
         raise InputError(f"{path}: holds no conversation")
+    if not heard:
+        raise InputError(
+            f"{path}: no turn has the speaker `{CUSTOMER}`, written so: that side is the one that is tagged"
+        )
 
 
 def iter_conversations(path: Path) -> Iterator[Conversation]:

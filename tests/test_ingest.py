@@ -176,6 +176,12 @@ def test_an_emptied_night_is_none_of_the_window(settings: Settings) -> None:
     assert source.nights_of_window(settings, NIGHT) == ["2026-11-18", NIGHT]
 
 
+def test_a_path_with_another_placeholder_names_the_setting(settings: Settings) -> None:
+    wrong = settings.source.model_copy(update={"path": settings.source.path.replace("{ds}", "{date}")})
+    with pytest.raises(InputError, match=r"\{date\} does not exist \(source\.path"):
+        source.left_alone(settings.model_copy(update={"source": wrong}), NIGHT)
+
+
 def test_large_files_are_cut_into_ranges_without_losing_lines(
     tables: Tables, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,7 +179,7 @@ def read_raw(spark: SparkSession, settings: Settings, ds: str) -> DataFrame:
 
 def _location(settings: Settings, ds: str) -> str:
     """URI of a night's folder or file."""
-    location = settings.source.path.format(ds=ds)
+    location = settings.source.path.replace("{ds}", ds)
     if "://" in location:
         return location
     path = settings.resolve(location)
@@ -231,6 +231,6 @@ def nights_of_window(settings: Settings, ds: str) -> list[str]:
     days = [(last - timedelta(days=back)).isoformat() for back in range(settings.sample.window_days - 1, 0, -1)]
     if settings.source.kind == "jdbc" or "://" in settings.source.path:
         return [ds]
-    paths = {day: settings.resolve(settings.source.path.format(ds=day)) for day in days}
+    paths = {day: settings.resolve(settings.source.path.replace("{ds}", day)) for day in days}
     whole = settings.source.kind == "parquet"
     return [day for day, path in paths.items() if path.exists() and (whole or _files(path.as_uri())[0])] + [ds]
