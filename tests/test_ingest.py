@@ -234,6 +234,16 @@ def test_times_of_a_database_are_read_like_those_of_files(tables: Tables, settin
     assert row["at"] == "2026-11-20 09:30:00"
 
 
+def test_a_database_that_cannot_be_read_names_the_settings(tables: Tables, settings: Settings) -> None:
+    wrong = {"kind": "jdbc", "jdbc_url": "jdbc:nobody://h/x?password=hush", "jdbc_table": "chats"}
+    settings = settings.model_copy(update={"source": settings.source.model_copy(update=wrong)})
+    with pytest.raises(
+        InputError, match=r"source\.jdbc_table chats cannot be read \(.*driver.*\): .*jdbc_driver"
+    ) as caught:
+        ingest(tables, settings, NIGHT)
+    assert "hush" not in str(caught.value)
+
+
 def test_a_broken_contract_names_rule_and_rows(tables: Tables, settings: Settings) -> None:
     put(settings, [chat("c1"), chat("c2")])
     ingest(tables, settings, NIGHT)

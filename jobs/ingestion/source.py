@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+from py4j.protocol import Py4JJavaError
 from pyarrow import fs
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
@@ -202,7 +203,15 @@ def _read_jdbc(spark: SparkSession, settings: Settings, ds: str) -> DataFrame:
     )
     if source.jdbc_driver:
         reader = reader.option("driver", source.jdbc_driver)
-    rows = reader.load()
+    try:
+        rows = reader.load()
+    except (Py4JJavaError, PySparkException) as error:
+        # A URL may hold a password, and drivers repeat it.
+        said = str(error.java_exception if isinstance(error, Py4JJavaError) else error).replace(source.jdbc_url, "…")
+        raise InputError(
+            f"source.jdbc_table {source.jdbc_table} cannot be read ({said.splitlines()[0]}): look at source.jdbc_url "
+            "and at source.jdbc_driver, whose jar comes through spark.extra"
+        ) from error
     if dict(rows.dtypes).get("started_at") == "timestamp_ntz":
         # A time without a zone, which `parse_record` must see as such. Of most databases Spark reads it in the zone of
         # the machine that it runs on, even as TIMESTAMP_NTZ; what the driver writes as text is what the table has.
