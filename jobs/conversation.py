@@ -17,6 +17,7 @@ CUSTOMER = "customer"
 AGENT = "agent"
 BUSINESS_ZONE = ZoneInfo("Asia/Shanghai")
 """Where the days of the business begin and end; times without an offset are of it: the home field is China."""
+_TURN = '{"speaker": "customer", "text": "…"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +85,14 @@ def name_of(value: Any) -> str | None:
 
 
 def labels_of(value: Any, where: str, field: str = "labels") -> tuple[str, ...]:
-    """A list of labels as texts, each once.
+    """Each label once, whole numbers as text.
 
     Raises:
-        InputError: naming `where` and `field`: it is none.
+        InputError: naming `where` and `field`: it is no list of labels.
     """
     labels = [name_of(label) for label in value] if isinstance(value, list) else [None]
     if None in labels:
-        raise InputError(f"{where}: {field} must be a list of texts, empty where no tag applies")
+        raise InputError(f"{where}: {field} must be a list of strings that are not empty; [] where no tag applies")
     return tuple(dict.fromkeys(label for label in labels if label is not None))
 
 
@@ -102,17 +103,17 @@ def parse_conversation(record: Any, where: str) -> Conversation:
         InputError: naming `where` and what is wrong with the record.
     """
     if not isinstance(record, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(record).__name__}")
+        raise InputError(f"{where}: expected one JSON object a line, found {type(record).__name__}")
     identifier = name_of(record.get("conversation_id"))
     if identifier is None:
-        raise InputError(f"{where}: conversation_id is missing or empty, or no text")
+        raise InputError(f"{where}: conversation_id must be a string or a whole number, and not empty")
     raw_turns = record.get("turns")
     if not isinstance(raw_turns, list) or not raw_turns:
-        raise InputError(f"{where}: turns is missing or empty")
+        raise InputError(f"{where}: turns must be a list of {_TURN}, and not empty")
     turns: list[Turn] = []
     for number, raw in enumerate(raw_turns):
         if not isinstance(raw, dict) or not isinstance(raw.get("text"), str):
-            raise InputError(f"{where}: turn {number} has no text")
+            raise InputError(f"{where}: turn {number} must be {_TURN}")
         turns.append(Turn(str(raw.get("speaker") or AGENT), raw["text"]))
     labels = record.get("labels")
     if labels is not None:
@@ -120,7 +121,7 @@ def parse_conversation(record: Any, where: str) -> Conversation:
     turn_labels = record.get("turn_labels")
     if turn_labels is not None:
         if not isinstance(turn_labels, list) or len(turn_labels) != len(turns):
-            raise InputError(f"{where}: turn_labels must be a list as long as turns")
+            raise InputError(f"{where}: turn_labels must hold a list for each of the {len(turns)} turns, as labels are")
         turn_labels = tuple(labels_of(entry, where, "turn_labels: each entry") for entry in turn_labels)
     lang, split = record.get("lang"), record.get("split")
     return Conversation(
@@ -137,17 +138,23 @@ def iter_records(path: Path) -> Iterator[tuple[dict[str, Any], Conversation]]:
     """Read a JSON Lines file (UTF-8, one object a line, blank lines ignored): each object, and the conversation in it.
 
     Raises:
-        InputError: the file is missing, empty, or a line cannot be used; the message names the line.
+        InputError: the file is missing or empty, no customer speaks in it, or a line cannot be used, naming the line.
     """
     seen: dict[str, str] = {}
+    heard = False
     for where, record in json_lines(path):
         conversation = parse_conversation(record, where)
         first = seen.setdefault(conversation.conversation_id, where)
         if first != where:
             raise InputError(f"{where}: conversation_id repeated, first seen on line {first.rpartition(':')[2]}")
+        heard = heard or any(turn.speaker == CUSTOMER for turn in conversation.turns)
         yield record, conversation
     if not seen:
         raise InputError(f"{path}: holds no conversation")
+    if not heard:
+        raise InputError(
+            f"{path}: no turn has the speaker `{CUSTOMER}`, written so: that side is the one that is tagged"
+        )
 
 
 def iter_conversations(path: Path) -> Iterator[Conversation]:

@@ -38,7 +38,7 @@ def _links(good: DataFrame, settings: Settings, ds: str) -> pd.DataFrame:
     parties = good.select("party_key", "channel").distinct().collect()
     rows = self_links((row["party_key"], row["channel"]) for row in parties)
     if settings.source.identities:
-        path = settings.resolve(settings.source.identities.format(ds=ds))
+        path = settings.resolve(settings.source.identities.replace("{ds}", ds))
         rows += read_links(path, ds, pseudonym_secret(settings))
     columns = list(load_contract("identity_links").column_names)
     frame = pd.DataFrame(rows, columns=columns[1:]).drop_duplicates(["party_key", "linked_key"])

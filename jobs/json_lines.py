@@ -28,9 +28,9 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
                     value = json.loads(line)
                 # An integer of thousands of digits is a plain ValueError, brackets in brackets a RecursionError.
                 except (ValueError, RecursionError) as error:
-                    raise InputError(f"{where}: not JSON ({error})") from error
+                    raise InputError(f"{where}: not JSON ({error}); one JSON object a line is expected") from error
                 yield where, value
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error}); convert the file first") from error
+        raise InputError(f"{path}: not UTF-8 ({error}): convert the file, or unpack it, first") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error

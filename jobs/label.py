@@ -214,6 +214,7 @@ def label(tables: Tables, settings: Settings, ds: str, say: Say = print) -> Labe
         InputError: the night was not ingested, or has no gold or student, or one of another version's tags.
         GateError: there were conversations, but not one could be concluded, or none got a tag.
     """
+    tables.read("conversations", ds)  # a night that is not there pays for no answer about gold
     night = _Night(tables, settings, ds, say)
     night.settle()
     _gold_pass(night)

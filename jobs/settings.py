@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
 
 from jobs.errors import InputError
+from jobs.settings_names import in_words, misspelt_variables, not_json, sections_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = PROJECT / "config" / "dongcha.yaml"
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
@@ -33,8 +43,8 @@ class SourceSettings(_Section):
     jdbc_driver: str | None = None
     identities: str | None = "samples/identities.jsonl"
     gold: str | None = "samples/gold.jsonl"
-    max_turn_chars: int = 20_000
-    max_conversation_chars: int = 200_000
+    max_turn_chars: int = Field(default=20_000, ge=1)
+    max_conversation_chars: int = Field(default=200_000, ge=1)
 
 
 class PrivacySettings(_Section):
@@ -47,7 +57,7 @@ class SparkSettings(_Section):
     """Local by default; elsewhere `master` names a cluster or a Spark Connect server (`sc://host:15002`)."""
 
     master: str = "local[*]"
-    shuffle_partitions: int = 4
+    shuffle_partitions: int = Field(default=4, ge=1)
     driver_memory: str = "2g"
     extra: dict[str, str] = Field(default_factory=dict)
 
@@ -67,9 +77,9 @@ class StudentSettings(_Section):
 
     embeddings: bool = True
     lessons: int = Field(default=1_000, ge=0)
-    lesson_confidence: float = Field(default=0.9, ge=0, le=1)
-    seed: int = 17
-    threads: int = 2
+    lesson_confidence: Share = 0.9
+    seed: int = Field(default=17, ge=0)
+    threads: int = Field(default=2, ge=1)
     tune: bool = False
     tune_epochs: int = Field(default=20, ge=1)
     tune_folds: int = Field(default=3, ge=2)
@@ -107,9 +117,9 @@ class LlmSettings(_Section):
     model: str | None = None
     in_flight: int | None = Field(default=None, ge=1)
     tasks: int = Field(default=2, ge=1)
-    timeout_seconds: float = 180.0
-    retries: int = 3
-    backoff_seconds: float = 0.5
+    timeout_seconds: float = Field(default=180.0, gt=0)
+    retries: int = Field(default=3, ge=0)
+    backoff_seconds: float = Field(default=0.5, ge=0)
     keep_server: bool = False
 
 
@@ -129,8 +139,14 @@ class LabelSettings(_Section):
     wave_seconds: float = Field(default=60.0, ge=0)
     window_overlap: int = Field(default=2, ge=0)
     band: Literal["fixed", "proven"] = "fixed"
-    unsure_low: float = 0.2
-    unsure_high: float = 0.8
+    unsure_low: Share = 0.2
+    unsure_high: Share = 0.8
+
+    @model_validator(mode="after")
+    def _low_under_high(self) -> LabelSettings:
+        if self.unsure_low > self.unsure_high:
+            raise ValueError("unsure_low is above unsure_high: the LLM would never be asked (label.llm=false says so)")
+        return self
 
 
 class CostSettings(_Section):
@@ -143,11 +159,11 @@ class CostSettings(_Section):
 class GateSettings(_Section):
     """`target_*`: what each tag must prove; `floor_*`: where the night stops (micro). Both look at lower bounds."""
 
-    target_precision: float = 0.90
-    target_recall: float = 0.90
-    floor_precision: float = 0.30
-    floor_recall: float = 0.30
-    confidence: float = 0.95
+    target_precision: Share = 0.90
+    target_recall: Share = 0.90
+    floor_precision: Share = 0.30
+    floor_recall: Share = 0.30
+    confidence: float = Field(default=0.95, gt=0, lt=1)
     unproven: Literal["flag", "withhold"] = "flag"
 
 
@@ -157,10 +173,10 @@ class SampleSettings(_Section):
     Where to surely more than `unexplained` of a night's conversations no tag applies, the `taxonomy` DAG is triggered.
     """
 
-    size: int = 200
-    window_days: int = 30
-    seed: int = 17
-    unexplained: float = Field(default=0.5, ge=0, le=1)
+    size: int = Field(default=200, ge=1)
+    window_days: int = Field(default=30, ge=1)
+    seed: int = Field(default=17, ge=0)
+    unexplained: Share = 0.5
 
 
 class InduceSettings(_Section):
@@ -226,8 +242,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Explicit arguments, then the environment, then the YAML file."""
-        config = Path(os.environ.get("DONGCHA_CONFIG", DEFAULT_CONFIG))
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=config)
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=_config())
 
     def resolve(self, path: str | Path) -> Path:
         """A path of the settings, relative ones taken from the project's folder."""
@@ -256,17 +271,26 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.var_dir / 'mlflow' / 'mlflow.sqlite'}"
 
 
+def _config() -> Path:
+    return Path(os.environ.get("DONGCHA_CONFIG") or DEFAULT_CONFIG)
+
+
 def load_settings() -> Settings:
     """Settings from the environment and the YAML file.
 
     Raises:
-        InputError: a value does not fit, naming it; or DONGCHA_CONFIG names no file.
+        InputError: a value does not fit or nobody has such a setting, naming it; or DONGCHA_CONFIG names no file, or
+            one that cannot be read.
     """
-    config = os.environ.get("DONGCHA_CONFIG")
-    if config and not Path(config).is_file():
-        raise InputError(f"DONGCHA_CONFIG={config}: no such file")
+    if not _config().is_file():
+        raise InputError(f"DONGCHA_CONFIG={_config()}: no such file")
+    if misspelt := misspelt_variables(os.environ, sections_of(Settings)):
+        raise InputError(f"settings: {'; '.join(misspelt)}")
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"settings: {problems}") from error
+        raise InputError(f"settings: {in_words(error, sections_of(Settings))}") from error
+    except SettingsError as error:
+        raise InputError(f"settings: {not_json(error.__cause__, os.environ)}") from error
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise InputError(f"{_config()}: not YAML with a section or a setting in each line ({error})") from error

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from jobs.errors import DongchaError
 from jobs.settings import PROJECT, Settings
 
 _CONNECT = "sc://"
@@ -65,6 +68,9 @@ def spark_session(settings: Settings, name: str, java_options: str | None = None
     """A session named `dongcha-<name>`; reuses the running one.
 
     `java_options` go to a local Spark's JVM, instead of those that let it read the archive of its classes.
+
+    Raises:
+        DongchaError: Spark does not start.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -84,7 +90,13 @@ def spark_session(settings: Settings, name: str, java_options: str | None = None
         )
     for key, value in (options | settings.spark.extra).items():
         builder = builder.config(key, value)
-    session = builder.getOrCreate()
+    try:
+        session = builder.getOrCreate()
+    except (PySparkException, Py4JError) as error:
+        raise DongchaError(
+            f"Spark does not start: {str(error).splitlines()[0]} What Java says stands above; look at Java (17, on the "
+            "PATH) and at spark.master, spark.driver_memory and spark.extra in the settings"
+        ) from error
     if not settings.spark.master.startswith(_CONNECT):
         session.sparkContext.setLogLevel("ERROR")
     return session

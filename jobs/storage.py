@@ -102,7 +102,9 @@ class Tables:
             InputError: this night was never written, or its writing was cut off.
         """
         if not self.exists(name, ds):
-            raise InputError(f"table {name} has no complete night {ds}: run the stage that writes it first")
+            raise InputError(
+                f"table {name} has no complete night {ds}: run the stage that writes it first (docs/design.md)"
+            )
         return _only(self._nights(name).where(F.col("ds") == ds), load_contract(name).column_names)
 
     def read_all(self, name: str, until: str | None = None) -> DataFrame:

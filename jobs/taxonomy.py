@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,15 @@ def _examples(value: Any, where: str) -> tuple[Example, ...]:
     return tuple(_example(item, where) for item in value or ())
 
 
+def _others(raw: dict[str, Any], known: set[str], where: str) -> dict[str, Any]:
+    """Fields that nothing here reads: kept as they are, unless they are one of ours misspelt."""
+    others = {key: value for key, value in raw.items() if key not in known}
+    for key in sorted(map(str, others.keys() - {"replaces"})):
+        if near := get_close_matches(key, known | {"replaces"}, n=1, cutoff=0.8):
+            raise InputError(f"{where}: no field `{key}`; is `{near[0]}` meant?")
+    return others
+
+
 def _tag(raw: Any, where: str, number: int) -> Tag:
     known = {"id", "name", "definition", "kind", "parameters", "include", "exclude", "examples", "parent", "status"}
     place = f"{where}: tag {number}"
@@ -145,7 +155,7 @@ def _tag(raw: Any, where: str, number: int) -> Tag:
         examples=_examples(raw.get("examples"), f"{place}: examples"),
         parent=str(parent) if parent is not None else None,
         status=status,
-        extra={key: value for key, value in raw.items() if key not in known},
+        extra=_others(raw, known, place),
     )
 
 

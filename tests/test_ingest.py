@@ -176,6 +176,12 @@ def test_an_emptied_night_is_none_of_the_window(settings: Settings) -> None:
     assert source.nights_of_window(settings, NIGHT) == ["2026-11-18", NIGHT]
 
 
+def test_a_path_with_another_placeholder_names_the_setting(settings: Settings) -> None:
+    wrong = settings.source.model_copy(update={"path": settings.source.path.replace("{ds}", "{date}")})
+    with pytest.raises(InputError, match=r"\{date\} does not exist \(source\.path"):
+        source.left_alone(settings.model_copy(update={"source": wrong}), NIGHT)
+
+
 def test_large_files_are_cut_into_ranges_without_losing_lines(
     tables: Tables, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +232,16 @@ def test_times_of_a_database_are_read_like_those_of_files(tables: Tables, settin
         connection.close()
     (row,) = tables.read("conversations", NIGHT).selectExpr("CAST(started_at AS STRING) AS at").collect()
     assert row["at"] == "2026-11-20 09:30:00"
+
+
+def test_a_database_that_cannot_be_read_names_the_settings(tables: Tables, settings: Settings) -> None:
+    wrong = {"kind": "jdbc", "jdbc_url": "jdbc:nobody://h/x?password=hush", "jdbc_table": "chats"}
+    settings = settings.model_copy(update={"source": settings.source.model_copy(update=wrong)})
+    with pytest.raises(
+        InputError, match=r"source\.jdbc_table chats cannot be read \(.*driver.*\): .*jdbc_driver"
+    ) as caught:
+        ingest(tables, settings, NIGHT)
+    assert "hush" not in str(caught.value)
 
 
 def test_a_broken_contract_names_rule_and_rows(tables: Tables, settings: Settings) -> None:

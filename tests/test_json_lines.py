@@ -80,9 +80,9 @@ def test_labels_that_are_no_names_are_refused(labels: list[Any], tmp_path: Path)
     """They would be scored as tags called `None` or `{'tag': 'a'}`; half of an emoji no file could hold."""
     given = json.dumps(labels).replace("\\\\", "\\")
     turns = '"turns": [{"speaker": "customer", "text": "hi"}]'
-    with pytest.raises(InputError, match=":1: labels must be a list of texts"):
+    with pytest.raises(InputError, match=":1: labels must be a list of strings"):
         read_conversations(written(tmp_path / "a", f'{{"conversation_id": "1", {turns}, "labels": {given}}}'.encode()))
-    with pytest.raises(InputError, match=":1: labels must be a list of texts"):
+    with pytest.raises(InputError, match=":1: labels must be a list of strings"):
         read_labelling(written(tmp_path / "b", f'{{"conversation_id": "1", "labels": {given}}}'.encode()))
     turn_labels = f'"turn_labels": [{given}]'
     with pytest.raises(InputError, match=":1: turn_labels"):

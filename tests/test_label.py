@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from itertools import cycle
@@ -94,6 +95,14 @@ def test_the_llm_earns_its_say_and_a_replay_asks_nothing(tables: Tables, night: 
         taxonomy.write_text(TAXONOMY.replace("客户想卖出或转走。", "客户要把钱拿走。"), "utf-8")
         prepare(tables, night, SECOND)
         assert run(tables, night, SECOND, fake.base_url).llm_requests == paid
+
+
+def test_a_night_that_was_not_ingested_pays_for_no_answer(tables: Tables, night: Settings) -> None:
+    shutil.rmtree(tables.path("conversations", SECOND))
+    with FakeLlm(oracle) as fake:
+        with pytest.raises(InputError, match=f"table conversations has no complete night {SECOND}"):
+            run(tables, night, SECOND, fake.base_url)
+        assert fake.requests == []
 
 
 def test_an_approved_version_asks_only_for_what_it_changed(tables: Tables, labelled: Settings, tmp_path: Path) -> None:

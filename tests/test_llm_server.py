@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.errors import ServerError
+from jobs.errors import InputError, ServerError
 from jobs.llm import profiles
 from jobs.llm.process import ServerProcess, load_state, save_state, start_time, stop_group
 from jobs.llm.profiles import load_profile
@@ -245,6 +245,18 @@ def test_another_model_at_the_address_is_refused(stand_in: Settings, tmp_path: P
         assert server_status(settings).state == "foreign"
         with pytest.raises(ServerError, match="somebody-elses"):
             serve_up(settings, quiet)
+
+
+@pytest.mark.parametrize(
+    ("profile", "base_url", "said"),
+    [
+        ("endpoint", "localhost:8000", r"llm\.base_url over .*endpoint\.yaml: .*must look like http://"),
+        ("cpu-smollm2", "http://gpu:8000/v1", r"llm\.base_url over .*: .*elsewhere is reached by profile endpoint"),
+    ],
+)
+def test_an_address_that_cannot_be_used_names_the_setting(profile: str, base_url: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        load_profile(Settings(llm=LlmSettings(profile=profile, base_url=base_url)))
 
 
 def test_endpoint_is_only_checked(tmp_path: Path) -> None:

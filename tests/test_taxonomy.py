@@ -34,6 +34,16 @@ def test_a_file_that_breaks_a_rule_is_refused_with_its_place(change: dict[str, A
         parse_taxonomy({"taxonomy": "small", "tags": [TAG]} | change, "x.yaml")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("definiton", "definition"), ("excludes", "exclude"), ("replace", "replaces")]
+)
+def test_a_misspelt_field_is_refused_and_others_are_kept(wrong: str, meant: str) -> None:
+    tag = {"id": "fee", "name": "fees", "turns": 3, "keywords": ["fee"], "replaces": ["old"], "suggested": "x"}
+    assert parse_taxonomy({"tags": [tag]}, "t").tags[0].extra["turns"] == 3
+    with pytest.raises(InputError, match=f"t: tag fee: no field `{wrong}`; is `{meant}` meant"):
+        parse_taxonomy({"tags": [{"id": "fee", "name": "fees", wrong: "x"}]}, "t")
+
+
 def test_numbers_are_read_as_a_person_writes_them() -> None:
     tags = [TAG | {"id": 5}, TAG | {"id": "b", "parent": 5, "examples": ["烦", {"text": "急", "turn": "3"}]}]
     found = parse_taxonomy({"version": 2.0, "tags": tags}, "x.yaml")

@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+from py4j.protocol import Py4JJavaError
 from pyarrow import fs
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
@@ -179,7 +180,7 @@ def read_raw(spark: SparkSession, settings: Settings, ds: str) -> DataFrame:
 
 def _location(settings: Settings, ds: str) -> str:
     """URI of a night's folder or file."""
-    location = settings.source.path.format(ds=ds)
+    location = settings.source.path.replace("{ds}", ds)
     if "://" in location:
         return location
     path = settings.resolve(location)
@@ -202,7 +203,15 @@ def _read_jdbc(spark: SparkSession, settings: Settings, ds: str) -> DataFrame:
     )
     if source.jdbc_driver:
         reader = reader.option("driver", source.jdbc_driver)
-    rows = reader.load()
+    try:
+        rows = reader.load()
+    except (Py4JJavaError, PySparkException) as error:
+        # A URL may hold a password, and drivers repeat it.
+        said = str(error.java_exception if isinstance(error, Py4JJavaError) else error).replace(source.jdbc_url, "…")
+        raise InputError(
+            f"source.jdbc_table {source.jdbc_table} cannot be read ({said.splitlines()[0]}): look at source.jdbc_url "
+            "and at source.jdbc_driver, whose jar comes through spark.extra"
+        ) from error
     if dict(rows.dtypes).get("started_at") == "timestamp_ntz":
         # A time without a zone, which `parse_record` must see as such. Of most databases Spark reads it in the zone of
         # the machine that it runs on, even as TIMESTAMP_NTZ; what the driver writes as text is what the table has.
@@ -231,6 +240,6 @@ def nights_of_window(settings: Settings, ds: str) -> list[str]:
     days = [(last - timedelta(days=back)).isoformat() for back in range(settings.sample.window_days - 1, 0, -1)]
     if settings.source.kind == "jdbc" or "://" in settings.source.path:
         return [ds]
-    paths = {day: settings.resolve(settings.source.path.format(ds=day)) for day in days}
+    paths = {day: settings.resolve(settings.source.path.replace("{ds}", day)) for day in days}
     whole = settings.source.kind == "parquet"
     return [day for day, path in paths.items() if path.exists() and (whole or _files(path.as_uri())[0])] + [ds]

@@ -90,7 +90,10 @@ class ServingProfile(_Part):
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError("base_url must look like http://127.0.0.1:8000/v1")
             if url and self.managed and (parts.hostname not in ("127.0.0.1", "localhost") or parts.port is None):
-                raise ValueError("a managed server listens on this machine only: base_url http://127.0.0.1:PORT/v1")
+                raise ValueError(
+                    "a managed server listens on this machine only, base_url http://127.0.0.1:PORT/v1; one elsewhere "
+                    "is reached by profile endpoint"
+                )
         return self
 
     @property
@@ -166,7 +169,8 @@ def read_profile(path: Path, base_url: str | Sequence[str] | None = None, model:
         return ServingProfile.model_validate(data)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'profile'}: {e['msg']}" for e in error.errors())
-        raise InputError(f"{path}: {problems}") from error
+        where = f"llm.base_url over {path}" if base_url else path
+        raise InputError(f"{where}: {problems}") from error
 
 
 def load_profile(settings: Settings) -> ServingProfile:
