@@ -13,7 +13,7 @@ from jobs.settings import StudentSettings
 from jobs.student.embed import Embedder
 from jobs.student.lessons import Lesson
 from jobs.student.model import Student
-from jobs.student.store import is_whole
+from jobs.student.store import is_whole, read, tags_of, write
 from jobs.taxonomy import Tag, Taxonomy
 
 LEXICAL = StudentSettings(embeddings=False)
@@ -133,6 +133,20 @@ def test_changed_or_missing_model_is_refused(tmp_path: Path) -> None:
     assert not is_whole(tmp_path / "nowhere")
     (tmp_path / "manifest.json").write_text("[]", "utf-8")
     assert not is_whole(tmp_path)
+    with pytest.raises(InputError, match="no usable student"):
+        Student.load(tmp_path)
+
+
+@pytest.mark.parametrize("version", [{}, {"version": "0"}])
+def test_a_student_stored_by_other_code_is_refused(version: dict[str, str], tmp_path: Path) -> None:
+    fit(chats()).save(tmp_path)
+    assert tags_of(tmp_path) == TAGS
+    document, arrays = read(tmp_path)
+    # Other code may also have had other names for what is in it.
+    write(tmp_path, {k: v for k, v in document.items() if k not in ("left_out", "version")} | version, arrays)
+    for look in (tags_of, Student.load):
+        with pytest.raises(InputError, match="stored by other code than this; train the student again"):
+            look(tmp_path)
 
 
 def test_training_data_without_a_word_is_refused() -> None:

@@ -232,6 +232,7 @@ class Student:
         arrays |= {"left_out": np.array(rows).reshape(len(rows), len(self._calibrator.offsets))}
         arrays |= {"slopes": self._calibrator.slopes, "offsets": self._calibrator.offsets}
         document = {
+            "version": store.CODE_VERSION,
             "key": self.key,
             "tags": list(self.tags),
             "exclusive": self.exclusive,
@@ -247,7 +248,7 @@ class Student:
         """Read what `save` wrote.
 
         Raises:
-            InputError: files are missing or changed, or were made with another embedding model.
+            InputError: files are missing or changed, or were made by other code or with another embedding model.
         """
         document, arrays = store.read(folder)
         embedder = embedder or Embedder()
