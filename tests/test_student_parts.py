@@ -12,9 +12,11 @@ import numpy.typing as npt
 import pytest
 from scipy import sparse
 
+from jobs import sqlite_file
 from jobs.conversation import Conversation, Turn
 from jobs.errors import InputError
 from jobs.settings import PROJECT
+from jobs.sqlite_file import key_value_table
 from jobs.student import engines, kernel
 from jobs.student.calibrate import choose_thresholds, fit_calibrator
 from jobs.student.embed import Embedder, EmbeddingCache, clean
@@ -83,6 +85,26 @@ def test_broken_cache_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"this is no database, not at all" * 100)
     with pytest.raises(InputError, match=r"e\.sqlite"):
         EmbeddingCache(path).get([b"x"])
+
+
+def test_a_file_in_use_or_on_a_full_disk_is_not_called_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an LLM answered lies in such a file, too: whoever deletes it pays again."""
+    monkeypatch.setattr(sqlite_file, "_BUSY_SECONDS", 0.01)
+    table = (tmp_path / "e.sqlite", "vectors", "vector BLOB", "cache")
+
+    def fill(*before: str) -> str:
+        with pytest.raises(InputError) as caught, key_value_table(*table) as connection:
+            for statement in before:
+                connection.execute(statement)
+            connection.execute("INSERT INTO vectors VALUES ('a', zeroblob(100000))")
+        return str(caught.value)
+
+    said = [fill("PRAGMA max_page_count = 3")]
+    with key_value_table(*table) as other:
+        other.execute("BEGIN IMMEDIATE")
+        said.append(fill())
+    assert ["is full" in said[0], "locked" in said[1]] == [True, True]
+    assert not [line for line in said if "delete" in line]
 
 
 def test_clean_bounds_and_mends() -> None:
