@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.conversation import Conversation
-from jobs.errors import InputError
 from jobs.settings import StudentSettings
 from jobs.student import store
 from jobs.student.calibrate import Calibrator, choose_thresholds, fit_calibrator
@@ -252,8 +251,7 @@ class Student:
         """
         document, arrays = store.read(folder)
         embedder = embedder or Embedder()
-        if document["embedding_model"] != embedder.name:
-            raise InputError(f"{folder}: made with {document['embedding_model']}, here is {embedder.name}; train again")
+        store.check_embeddings(folder, document["embedding_model"], embedder.name)
         views: list[AnyView] = []
         for number, meta in enumerate(document["views"]):
             prefix = f"{number}/"

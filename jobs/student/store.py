@@ -49,16 +49,23 @@ def _document(folder: Path) -> dict[str, Any]:
     return dict(document)
 
 
-def tags_of(folder: Path) -> tuple[str, ...]:
-    """The tags that the model of this folder tells, in its order.
+def told_by(folder: Path) -> tuple[tuple[str, ...], str]:
+    """The tags that the model of this folder tells, in its order, and the name of its sentence embeddings.
 
     Raises:
         InputError: there is no such model, or other code wrote it.
     """
     try:
-        return tuple(_document(folder)["tags"])
+        document = _document(folder)
+        return tuple(document["tags"]), str(document["embedding_model"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{folder}: no usable student model ({error}); train the student again") from error
+
+
+def check_embeddings(folder: Path, made_with: str, here: str) -> None:
+    """Raise InputError where the model of this folder needs other sentence embeddings than there are here."""
+    if made_with != here:
+        raise InputError(f"{folder}: made with {made_with}, here is {here}; train again")
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
