@@ -10,6 +10,8 @@ from pathlib import Path
 from jobs.errors import InputError
 
 _BUSY_SECONDS = 120.0
+_BROKEN = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""Codes of a file that is none of ours or damaged."""
 
 
 @contextmanager
@@ -33,6 +35,9 @@ def key_value_table(path: Path, table: str, value: str, what: str) -> Iterator[s
         connection.execute(f"CREATE TABLE IF NOT EXISTS {table} (key BLOB PRIMARY KEY, {value}) WITHOUT ROWID")
         yield connection
     except sqlite3.DatabaseError as error:
-        raise InputError(f"{path}: the {what} cannot be used ({error}); delete the file") from error
+        # Not where it is locked or the disk is full: what is in it may have been paid for.
+        broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN
+        advice = "; delete the file" if broken else ""
+        raise InputError(f"{path}: the {what} cannot be used ({error}){advice}") from error
     finally:
         connection.close()

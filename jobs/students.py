@@ -12,7 +12,7 @@ from jobs.settings import EmbeddingSettings, Settings
 from jobs.storage import check_ds
 from jobs.student.embed import Embedder
 from jobs.student.endpoint import engine_of
-from jobs.student.store import tags_of
+from jobs.student.store import check_embeddings, is_whole, told_by
 
 
 def student_folder(settings: Settings, key: str) -> Path:
@@ -88,10 +88,16 @@ def student_for(settings: Settings, ds: str, tags: Sequence[str]) -> tuple[str, 
     """As `student_of_night`, of a student that tells just these tags in this order: its views are read by place.
 
     Raises:
-        InputError: the night has no student, or one that learned by another version of the taxonomy.
+        InputError: the night has no student, or one that learned by another version of the taxonomy, was stored by
+            other code, is damaged, or needs other sentence embeddings than the settings': told here, and not by every
+            one of Spark's tasks.
     """
     key, folder = student_of_night(settings, ds)
-    if tags_of(folder) != tuple(tags):
+    told, embeddings = told_by(folder)
+    check_embeddings(folder, embeddings, engine_of(settings.embeddings).name)
+    if not is_whole(folder):
+        raise InputError(f"{folder}: not as it was written; train the student again")
+    if told != tuple(tags):
         raise InputError(
             f"the student of {ds} learned other tags than those in force: a version of the taxonomy was approved "
             f"since. Run `python -m jobs gold --ds {ds}` and `train --ds {ds}` again (in Airflow: clear `gold` with "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import threading
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,10 +25,11 @@ from tests.test_student_model import TAGS, chats
 
 
 class Faulty(ThreadingHTTPServer):
-    """Answers an embeddings request by `vector(text)`, or with `status`."""
+    """Answers an embeddings request by `vector(text)`, with `status`, or with the bytes `raw`."""
 
     daemon_threads = True
     status = 200
+    raw: bytes | None = None
     asked: list[dict[str, Any]]
 
     def __init__(self) -> None:
@@ -53,7 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
             for i, text in enumerate(body["input"])
         ]
         answer = {"object": "list", "model": body["model"], "data": rows[::-1], "usage": {}}
-        payload = json.dumps(answer if self.server.status == 200 else {"error": {"message": "no"}}).encode()
+        refusal = {"error": {"message": f"cannot take {body['input']}"}}
+        payload = self.server.raw or json.dumps(answer if self.server.status == 200 else refusal).encode()
         self.send_response(self.server.status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(payload)))
@@ -101,7 +104,12 @@ def test_another_model_has_vectors_of_its_own_in_the_cache(server: Faulty, tmp_p
 
 @pytest.mark.parametrize(
     ("vector", "complaint"),
-    [([1.0], "vectors of 3 wanted"), ([float("nan")] * 3, "no number or zero"), ([0.0] * 3, "no number or zero")],
+    [
+        ([1.0], "vectors of 3 wanted"),
+        ([float("nan")] * 3, "no number or zero"),
+        ([0.0] * 3, "no number or zero"),
+        ([1e30] * 3, "no number or zero"),
+    ],
 )
 def test_vectors_that_cannot_be_used_are_refused(
     server: Faulty, monkeypatch: pytest.MonkeyPatch, vector: list[float], complaint: str
@@ -109,6 +117,51 @@ def test_vectors_that_cannot_be_used_are_refused(
     monkeypatch.setattr(Faulty, "vector", lambda self, text: vector)
     with pytest.raises(ServerError, match=complaint):
         EndpointEngine(profile(server.url)).compute(["a"])
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"<html>log in first</html>",
+        b"{broken",
+        b'{"error": {"message": "busy"}}',
+        b'{"data": [{"index": 0, "embedding": null}, {"index": 1, "embedding": [1, 0, 0]}]}',
+        b'{"data": [{"index": 0, "embedding": ["a", 0, 0]}, {"index": 1, "embedding": [1, 0, 0]}]}',
+        b'{"data": [{"index": 0, "embedding": [[1], [0], [0]]}, {"index": 1, "embedding": [[1], [0], [0]]}]}',
+    ],
+)
+def test_an_answer_without_vectors_is_refused(server: Faulty, raw: bytes) -> None:
+    server.raw = raw
+    with pytest.raises(ServerError, match=r"/v1, model m: .*(no vectors|vectors of 3 wanted)"):
+        EndpointEngine(profile(server.url)).compute(["a", "b"])
+
+
+@pytest.mark.parametrize("places", [(0, 0), (1, 2), (None, None)])
+def test_vectors_that_nobody_says_whose_they_are_are_refused(server: Faulty, places: tuple[int | None, ...]) -> None:
+    rows = [{"index": place, "embedding": [1.0, 0.0, 0.0]} for place in places]
+    server.raw = json.dumps({"data": rows}).encode()
+    with pytest.raises(ServerError, match="numbered from 0 to 1"):
+        EndpointEngine(profile(server.url)).compute(["a", "b"])
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 404, 500])
+def test_a_refusal_says_nothing_of_the_texts(server: Faulty, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Servers put the texts into their messages."""
+    monkeypatch.setattr("jobs.student.endpoint.RETRIES", 0)
+    server.status = status
+    said = " ".join(["my", "wallet", "was", "stolen"])
+    with pytest.raises(ServerError, match=f"HTTP {status}") as caught:
+        EndpointEngine(profile(server.url)).compute([said, "b"])
+    shown = "".join(traceback.format_exception(caught.value))
+    assert said not in shown
+    assert ("longest has 20 characters" in shown) == (status in (400, 413, 422))
+
+
+def test_what_goes_with_every_request_has_vectors_of_its_own_in_the_cache(server: Faulty, tmp_path: Path) -> None:
+    for extra in ({}, {"truncate_prompt_tokens": -1}, {"truncate_prompt_tokens": 64}, {"truncate_prompt_tokens": -1}):
+        engine = EndpointEngine(profile(server.url, extra_body=extra))
+        Embedder(tmp_path / "e.sqlite", engine=engine).embed(["a"])
+    assert [body.get("truncate_prompt_tokens") for body in server.asked] == [None, -1, 64]
 
 
 @pytest.mark.parametrize("status", [400, 404])

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,39 @@ def test_what_cannot_be_learned_is_said(
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(InputError, match=r"gone\.onnx: no such encoder; `python -m jobs learn-encoder` makes one"):
         engine_of(EmbeddingSettings(profile="gone.onnx"))
+
+
+def test_a_file_that_is_no_encoder_is_named(tmp_path: Path) -> None:
+    for content in (b"", b"<html>not found</html>", b"\x08\x07" * 50):
+        (tmp_path / "bad.onnx").write_bytes(content)
+        engine = engine_of(EmbeddingSettings(profile=str(tmp_path / "bad.onnx")))
+        with pytest.raises(
+            InputError, match=r"bad\.onnx: no encoder of ours .*`python -m jobs learn-encoder` makes one"
+        ):
+            engine.compute(["a"])
+
+
+def test_an_encoder_learned_anew_at_the_same_place_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spark's Python workers outlive a night: old vectors would be kept under the new encoder's name."""
+
+    class Session:
+        def __init__(self, file: str, *_: Any, **__: Any) -> None:
+            self.says = float(Path(file).read_text("utf-8"))
+
+        def get_inputs(self) -> list[Any]:
+            return [SimpleNamespace(name="words"), SimpleNamespace(name="mask")]
+
+        def run(self, _: list[str], given: dict[str, Any]) -> list[Any]:
+            return [np.full((len(given["mask"]), 384), self.says)]
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", Session)
+    file, found = tmp_path / "mine.onnx", []
+    for says in ("1", "2"):
+        file.write_text(says, "utf-8")
+        found.append(float(engine_of(EmbeddingSettings(profile=str(file))).compute(["a"])[0, 0]))
+    assert found == [1.0, 2.0]
 
 
 def test_what_is_measured_was_never_learned_from(

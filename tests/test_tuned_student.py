@@ -174,6 +174,36 @@ def test_the_longest_net_is_learned_first(tmp_path: Path, monkeypatch: pytest.Mo
     assert [int(net.model[0]) for net in (whole, *of_folds)] == [6, 4, 3]
 
 
+@pytest.mark.parametrize("contents", [1, 2])
+def test_folds_are_no_more_than_different_conversations(
+    contents: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fold without texts would learn what the net of all learns, at the same time and in the same folder."""
+    begun: list[tuple[str, ...]] = []
+
+    def learn(folder: Path, told: list[str], labels: np.ndarray, *_: object) -> TunedNet:
+        begun.append(tuple(told))
+        return TunedNet(np.frombuffer(base, np.uint8), np.zeros((1, 384), np.float32), np.zeros(1, np.float32))
+
+    base = b"a net"
+    monkeypatch.setattr(tuning, "_run", learn)
+    monkeypatch.setattr(tuning, "check_environment", lambda _: None)
+    monkeypatch.setattr(TunedE5, "compute", lambda self, texts: np.zeros((len(texts), 384), np.float32))
+    said = ["card lost", "card gone"]
+    train = [Conversation(str(i), (Turn("customer", said[i % contents]),), labels=("card",)) for i in range(4)]
+    settings = StudentSettings(embeddings=False, tune=True, tune_folds=3)
+
+    def fit() -> Student:
+        return Student.fit(train, ["card"], taxonomy=None, settings=settings, embedder=Embedder(tmp_path / "e.sqlite"))
+
+    if contents == 1:
+        with pytest.raises(InputError, match="all labelled conversations say the same; label more"):
+            fit()
+    else:
+        fit()
+        assert sorted(begun) == [("card gone",) * 2, (*said, *said), ("card lost",) * 2]
+
+
 def test_nets_of_trainings_long_ago_are_removed(tmp_path: Path) -> None:
     for age in range(9):
         (tmp_path / f"net-{age}").mkdir()

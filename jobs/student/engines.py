@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from jobs.errors import InputError
 from jobs.student.e5_file import TOKENS, E5File, read_e5
 
 MAX_CHARS = 3_000
@@ -118,13 +119,24 @@ def e5_file() -> E5File:
 
 
 @lru_cache(maxsize=2)
-def _session(file: Path) -> Any:
-    """A tuned encoder on one core; `run` may be called by several threads at once."""
+def _session(file: Path, content: str) -> Any:
+    """A tuned encoder on one core; `run` may be called by several threads at once. `content`: what the file holds, or a
+    process that lives on would not see that another encoder lies there now.
+
+    Raises:
+        InputError: the file is damaged, or what is in it does not take pieces and a mask.
+    """
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    try:
+        session = InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        if {entry.name for entry in session.get_inputs()} != {"words", "mask"}:
+            raise ValueError("other inputs than `words` and `mask`")
+    except Exception as error:  # its own errors have no class in common
+        raise InputError(f"{file}: no encoder of ours ({error}); `python -m jobs learn-encoder` makes one") from error
+    return session
 
 
 class TunedE5:
@@ -148,5 +160,7 @@ class TunedE5:
     def compute(self, texts: Sequence[str]) -> FloatArray:
         """(n, 384) float32, unit rows."""
         ids, mask = e5_file().padded(e5_file().token_rows(texts, TOKENS))
-        found = _session(self._file).run(["vectors"], {"words": e5_file().word_vectors(ids), "mask": mask})
+        found = _session(self._file, self._content).run(
+            ["vectors"], {"words": e5_file().word_vectors(ids), "mask": mask}
+        )
         return np.asarray(found[0], dtype=np.float32)

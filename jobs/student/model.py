@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.conversation import Conversation
-from jobs.errors import InputError
 from jobs.settings import StudentSettings
 from jobs.student import store
 from jobs.student.calibrate import Calibrator, choose_thresholds, fit_calibrator
@@ -232,6 +231,7 @@ class Student:
         arrays |= {"left_out": np.array(rows).reshape(len(rows), len(self._calibrator.offsets))}
         arrays |= {"slopes": self._calibrator.slopes, "offsets": self._calibrator.offsets}
         document = {
+            "version": store.CODE_VERSION,
             "key": self.key,
             "tags": list(self.tags),
             "exclusive": self.exclusive,
@@ -247,12 +247,11 @@ class Student:
         """Read what `save` wrote.
 
         Raises:
-            InputError: files are missing or changed, or were made with another embedding model.
+            InputError: files are missing or changed, or were made by other code or with another embedding model.
         """
         document, arrays = store.read(folder)
         embedder = embedder or Embedder()
-        if document["embedding_model"] != embedder.name:
-            raise InputError(f"{folder}: made with {document['embedding_model']}, here is {embedder.name}; train again")
+        store.check_embeddings(folder, document["embedding_model"], embedder.name)
         views: list[AnyView] = []
         for number, meta in enumerate(document["views"]):
             prefix = f"{number}/"

@@ -15,13 +15,10 @@ from jobs.settings import StudentSettings
 from jobs.student.embed import Embedder, Progress
 from jobs.student.features import conversation_row, turn_rows
 from jobs.student.lessons import Lesson, lesson_rows
+from jobs.student.store import CODE_VERSION
 from jobs.student.tuned_view import TunedView
 from jobs.student.views import Examples, View, evidence_labels, pool
 from jobs.taxonomy import Taxonomy
-
-CODE_VERSION = "4"
-"""Raise it whenever the same data would give another model: it is part of the key."""
-
 
 MIN_TURN_CONVERSATIONS = 20
 

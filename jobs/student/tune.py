@@ -8,7 +8,6 @@ with the nets that are missing.
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +19,12 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
+from jobs.errors import InputError
 from jobs.settings import StudentSettings
 from jobs.student.embed import Progress
 from jobs.student.engines import TunedE5, base_model
 from jobs.student.tune_worker import Job
-from jobs.student.worker import MODEL, check_environment, prune_models, run_worker
+from jobs.student.worker import MODEL, check_environment, key_of, prune_models, run_worker
 
 KEPT = 3
 """Trainings whose nets stay on disk, those used last: some 90 MB a net, four nets a training."""
@@ -64,7 +64,10 @@ class TunedNet:
 
 
 def folds_of(groups: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
-    """(n,) fold of each row, 0 to count - 1, a group's rows all in one; -1 for rows whose group is below 0."""
+    """(n,) fold of each row, a group's rows all in one; -1 for rows whose group is below 0.
+
+    From 0 on, `count` of them or as many as there are groups; none is empty.
+    """
     known = np.unique(groups[groups >= 0])
     order = np.random.default_rng(seed).permutation(len(known))
     fold = dict(zip(known[order].tolist(), (np.arange(len(known)) % count).tolist(), strict=True))
@@ -108,12 +111,12 @@ def tune(
         texts: what is said, redacted.
         labels: (n, t).
         folds: (n,) of `folds_of`.
-        settings: seed, epochs, number of folds and threads.
+        settings: seed, epochs and threads.
         folder: where nets are kept by content.
         progress: called with (steps done, steps in all).
 
     Raises:
-        InputError: the LLM environment is missing, or a worker failed.
+        InputError: the LLM environment is missing, a worker failed, or without some fold there are no texts.
     """
     check_environment("student.tune")
     exclusive = labels.shape[1] > 1 and bool((labels.sum(axis=1) == 1).all())
@@ -128,7 +131,9 @@ def tune(
         exclusive=exclusive,
     )
     # No text is in the fold after the last: that net learns from all of them.
-    told = [np.flatnonzero(folds != fold) for fold in range(settings.tune_folds + 1)]
+    told = [np.flatnonzero(folds != fold) for fold in range(int(folds.max()) + 2)]
+    if not all(map(len, told)):
+        raise InputError("student.tune: all labelled conversations say the same; label more conversations")
     steps = [job.epochs * -(-len(rows) // job.batch) for rows in told]
     done = dict.fromkeys(range(len(told)), 0)
     lock = Lock()
@@ -143,20 +148,13 @@ def tune(
                 if progress:
                     progress(sum(done.values()), sum(steps))
 
-        net = _run(folder / _key(said, wanted, job), said, wanted, job, report)
+        key = key_of(WORKER, asdict(job), said, wanted.tobytes())
+        net = _run(folder / key, said, wanted, job, report)
         report(steps[number], steps[number])
         return net
 
     with ThreadPoolExecutor(max(1, settings.threads)) as workers:
         # The longest first, or at two folds a worker would wait for it alone at the end.
-        whole, *of_folds = workers.map(learn, [settings.tune_folds, *range(settings.tune_folds)])
+        whole, *of_folds = workers.map(learn, [len(told) - 1, *range(len(told) - 1)])
     _prune(folder, len(told))
     return whole, of_folds
-
-
-def _key(texts: Sequence[str], labels: FloatArray, job: Job) -> str:
-    digest = hashlib.sha256(WORKER.read_bytes() + WORKER.with_name("torch_encoder.py").read_bytes())
-    digest.update(hashlib.sha256(Path(job.base).read_bytes()).digest())
-    digest.update(json.dumps([asdict(job) | {"base": ""}, list(texts)], ensure_ascii=False).encode())
-    digest.update(labels.tobytes())
-    return digest.hexdigest()[:24]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -24,6 +25,16 @@ def check_environment(what: str) -> None:
     """Raise InputError where the LLM environment is missing; `what` needs it."""
     if not PYTHON.is_file():
         raise InputError(f"{what} needs the environment .venv-llm, which has PyTorch; run `make setup`")
+
+
+def key_of(script: Path, job: dict[str, Any], texts: Any, labels: bytes = b"") -> str:
+    """What names that which the script learns: its code and that of the encoder, `job` with its model, the texts."""
+    digest = hashlib.sha256()
+    for file in (script, *(script.with_name(name) for name in ("torch_encoder.py", "e5_file.py")), Path(job["base"])):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    digest.update(json.dumps([job | {"base": ""}, texts], ensure_ascii=False).encode())
+    digest.update(labels)
+    return digest.hexdigest()[:24]
 
 
 def run_worker(script: Path, folder: Path, *, job: dict[str, Any], texts: Any, report: Steps) -> None:
@@ -55,6 +66,8 @@ def run_worker(script: Path, folder: Path, *, job: dict[str, Any], texts: Any, r
                 worker.wait()
     if failed:
         cause = (folder / "errors.log").read_text(encoding="utf-8").strip().splitlines()[-3:]
+        if failed < 0:  # by a signal: nobody but the kernel's log knows why
+            cause.append("killed, perhaps for want of memory")
         raise InputError(f"learning failed (status {failed}): {' | '.join(cause)}")
 
 
