@@ -38,7 +38,8 @@ class TaxonomyDiff:
     """What changed from `old` to `new`; `neighbours` covers the added tags, `uncovered` old tags nothing is near to.
 
     `split` is (old tag, its heirs), `merged` (old tags, their heir); these tags are not among `added` and `removed`.
-    `edited`: tags whose kind, parameters, examples or heading changed; `borders`: the sentences that went, and those that came.
+    `edited`: tags whose kind, parameters, examples or heading changed; `borders`: those
+    that went, and those that came.
     """
 
     added: tuple[Tag, ...]
