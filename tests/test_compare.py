@@ -79,8 +79,8 @@ def test_the_files_are_compared_and_the_verdict_is_said(tmp_path: Path) -> None:
     after = predictions(tmp_path / "b", named([X] * 30))
     result = compare(test, before, after, 0.95)
     assert result["difference"] == pytest.approx(0.5)
-    assert "beyond chance" in str(comparison_table(result).caption)
-    assert "within chance" in str(comparison_table(compare(test, after, after, 0.95)).caption)
+    assert "beyond chance" in str(comparison_table(result, 0.95).caption)
+    assert "within chance" in str(comparison_table(compare(test, after, after, 0.95), 0.95).caption)
 
 
 def test_other_conversations_and_unlabelled_ones_are_refused(tmp_path: Path) -> None:
