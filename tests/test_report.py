@@ -213,6 +213,7 @@ def test_drift_is_measured_between_nights_and_shown(nights: tuple[Tables, Settin
     section = _text(page.split("Drift between nights")[1])
     assert f"PSI 结论 {TAXONOMY.tag(first.tag_id or '').name}" in section
     assert f"{first.psi:.3f} {first.low:.3f}–{first.high:.3f}" in section
+    assert f"与 {BEFORE} 一夜相比" in section
     assert collect_stability(tables, BEFORE, 0.95).trend == ()
 
 
