@@ -51,7 +51,7 @@ NIGHT, TAXONOMY, OWN, AROUND = "The night", "The taxonomy", "Your own chats", "A
 
 
 def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(rich_help_panel=NIGHT)
@@ -133,7 +133,7 @@ def plan(ds: Ds) -> None:
 
     with _tables("plan", ds) as (tables, settings):
         found = run(tables, settings, ds)
-        Console().print(plan_table(found))
+        Console(markup=False).print(plan_table(found))
 
 
 @app.command(rich_help_panel=NIGHT)

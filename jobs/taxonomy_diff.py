@@ -6,6 +6,7 @@ ids with the approved one, so every proposed tag is also set beside the approved
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,8 @@ class TaxonomyDiff:
     """What changed from `old` to `new`; `neighbours` covers the added tags, `uncovered` old tags nothing is near to.
 
     `split` is (old tag, its heirs), `merged` (old tags, their heir); these tags are not among `added` and `removed`.
+    `edited`: tags whose kind, parameters, examples or heading changed; `borders`: those
+    that went, and those that came.
     """
 
     added: tuple[Tag, ...]
@@ -47,6 +50,8 @@ class TaxonomyDiff:
     uncovered: tuple[Tag, ...]
     split: tuple[tuple[Tag, tuple[Tag, ...]], ...] = ()
     merged: tuple[tuple[tuple[Tag, ...], Tag], ...] = ()
+    edited: tuple[Tag, ...] = ()
+    borders: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
 def _text(tag: Tag) -> str:
@@ -82,6 +87,14 @@ def _lineage(
     return split, tuple((tuple(parents), new.tag(heir)) for heir, parents in into.items())
 
 
+def _rest(tag: Tag) -> tuple[object, ...]:
+    return tag.kind, tag.parameters, tag.examples, tag.parent
+
+
+def _only(these: Sequence[str], those: Sequence[str]) -> tuple[str, ...]:
+    return tuple(text for text in these if text not in those)
+
+
 def diff_taxonomies(old: Taxonomy, new: Taxonomy) -> TaxonomyDiff:
     """What changed from `old` to `new`."""
     before, after = _in_use(old), _in_use(new)
@@ -101,6 +114,8 @@ def diff_taxonomies(old: Taxonomy, new: Taxonomy) -> TaxonomyDiff:
         tuple(t for t in uncovered if t.id not in after and t.id not in gone) if added else (),
         split,
         merged,
+        tuple(b for a, b in both if _rest(a) != _rest(b)),
+        (_only(old.borders, new.borders), _only(new.borders, old.borders)),
     )
 
 
@@ -113,14 +128,22 @@ def in_ids(diff: TaxonomyDiff) -> str:
         "redefined": [t.id for t, _ in diff.redefined],
         "split": [f"{t.id} into {' and '.join(c.id for c in children)}" for t, children in diff.split],
         "merged": [f"{' and '.join(t.id for t in parents)} into {t.id}" for parents, t in diff.merged],
+        "other fields of": [t.id for t in diff.edited],
+        "borders": [f"{len(found)} {what}" for found, what in zip(diff.borders, ("gone", "new"), strict=True) if found],
     }
     return "; ".join(f"{kind} {', '.join(ids)}" for kind, ids in parts.items() if ids)
 
 
+_MARKS = re.compile(r"[\\`*_{}\[\]<>|#!&~]|^[-+=]")
+_NUMBERED = re.compile(r"^(\d{1,9})([.)])")
+# Direction marks and overrides: they would turn round what stands beside them (CVE-2021-42574).
+_TURNERS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
 def plain(text: str) -> str:
-    """Text of a chat inside Markdown: no line breaks, no markup, no table cells."""
-    flat = " ".join(text.split())
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#!" else c for c in flat)
+    """Text of a chat inside Markdown: no line breaks, no markup, no lists, no table cells, no turned lines."""
+    flat = " ".join(_TURNERS.sub("", text).split())
+    return _NUMBERED.sub(r"\1\\\2", _MARKS.sub(r"\\\g<0>", flat))
 
 
 def _names(tags: Sequence[Tag]) -> str:
@@ -129,6 +152,15 @@ def _names(tags: Sequence[Tag]) -> str:
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
     return [f"## {title}", "", *lines, ""] if lines else []
+
+
+def _told(before: Tag, after: Tag) -> str:
+    """What a labeller is told of a tag, where it changed."""
+    lines = [f"{plain(before.definition)} → {plain(after.definition)}"] if before.definition != after.definition else []
+    for field, was, now in (("include", before.include, after.include), ("exclude", before.exclude, after.exclude)):
+        lines += [f"{field}, gone: {plain(text)}" for text in _only(was, now)]
+        lines += [f"{field}, new: {plain(text)}" for text in _only(now, was)]
+    return "; ".join(lines) or "the order of include or exclude"
 
 
 def to_markdown(diff: TaxonomyDiff, old: Taxonomy, new: Taxonomy) -> str:
@@ -142,7 +174,7 @@ def to_markdown(diff: TaxonomyDiff, old: Taxonomy, new: Taxonomy) -> str:
     ]
     if diff.neighbours:
         lines += ["## Proposed tags beside the nearest approved one", ""]
-        lines += ["| proposed | nearest approved | alike | |", "|---|---|---|---|"]
+        lines += ["| proposed | nearest approved | alike (0 to 1) | |", "|---|---|---|---|"]
         for n in sorted(diff.neighbours, key=lambda n: n.similarity):
             name = f"{plain(n.proposed.name)} ({plain(n.proposed.id)})"
             near = f"{plain(n.approved.name)} ({plain(n.approved.id)})"
@@ -154,7 +186,12 @@ def to_markdown(diff: TaxonomyDiff, old: Taxonomy, new: Taxonomy) -> str:
     lines += _section("Split", split)
     lines += _section("Merged", [f"- {_names(parents)} → {plain(t.name)}" for parents, t in diff.merged])
     lines += _section("Renamed", [f"- {plain(a.name)} → {plain(b.name)}" for a, b in diff.renamed])
-    redefined = [f"- {plain(b.name)}: {plain(a.definition)} → {plain(b.definition)}" for a, b in diff.redefined]
+    redefined = [f"- {plain(b.name)}: {_told(a, b)}" for a, b in diff.redefined]
     lines += _section("Redefined: these tags are labelled again", redefined)
+    edited = [f"- {plain(t.name)}" for t in diff.edited]
+    lines += _section("Kind, parameters, examples or heading changed", edited)
+    gone, come = diff.borders
+    borders = [f"- gone: {plain(text)}" for text in gone] + [f"- new: {plain(text)}" for text in come]
+    lines += _section("Borders: where the LLM is told them, all tags are labelled again", borders)
     lines += _section("Not proposed again", [f"- {plain(t.name)} ({plain(t.id)})" for t in diff.removed])
     return "\n".join(lines).rstrip() + "\n"

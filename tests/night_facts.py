@@ -106,7 +106,9 @@ class Facts:
         if self._split(i) == "train":
             return []
         base = {"labeller": "cascade", "split": self._split(i), "conversation_id": f"WX{i:04d}"}
-        return [base | {"tag_id": row["tag_id"], "confidence": row["confidence"]} for row in self._labels(i)]
+        said = [base | {"tag_id": row["tag_id"], "confidence": row["confidence"]} for row in self._labels(i)]
+        # Of one conversation nothing more can be told.
+        return [*said, base | {"tag_id": "cannot_tell", "confidence": 1.0}] if i == 5 else said
 
     def _trust(self, n: int, tag: str) -> dict[str, Any]:
         llm = 3 if n % 4 == 0 else 9

@@ -80,8 +80,8 @@ def test_the_files_are_compared_and_the_verdict_is_said(tmp_path: Path) -> None:
     after = predictions(tmp_path / "b", named([X] * 30))
     result = compare(test, before, after, 0.95)
     assert result["difference"] == pytest.approx(0.5)
-    assert "beyond chance" in str(comparison_table(result).caption)
-    assert "within chance" in str(comparison_table(compare(test, after, after, 0.95)).caption)
+    assert "beyond chance" in str(comparison_table(result, 0.95).caption)
+    assert "within chance" in str(comparison_table(compare(test, after, after, 0.95), 0.95).caption)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_handful_of_conversations_is_within_chance(conversations: int, mended:
     gold = named([X] * conversations)
     found = paired_difference(gold, named([NONE] * mended + [X] * (conversations - mended)), gold)
     assert found.interval.low > 0 and (found.p_value < 0.05) == (verdict == "leaves")
-    assert verdict in str(comparison_table(asdict(found)).caption)
+    assert verdict in str(comparison_table(asdict(found), 0.95).caption)
 
 
 def test_other_conversations_and_unlabelled_ones_are_refused(tmp_path: Path) -> None:

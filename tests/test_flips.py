@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from jobs.errors import InputError
 from jobs.evaluation.flips import compare_labellings, flips, read_labelling
 
@@ -39,3 +41,13 @@ def test_other_conversations_and_bad_lines_are_refused(tmp_path: Path) -> None:
     path.write_text('{"conversation_id": "1", "labels": []}\n{"conversation_id": "1", "labels": []}\n', "utf-8")
     with pytest.raises(InputError, match=":2: `conversation_id` must be"):
         read_labelling(path)
+
+
+def test_labels_with_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+    long = "a-label-longer-than-any-terminal-" * 4
+    before = labelling(tmp_path / "a", {"1": ["[/fees]", "[red]", long], "2": []})
+    after = labelling(tmp_path / "b", {"1": ["[red]"], "2": []})
+    shown = CliRunner().invoke(app, ["flips", "--before", str(before), "--after", str(after)])
+    assert shown.exit_code == 0, shown.exception
+    assert "[/fees]" in shown.stdout and "[red]" in shown.stdout and "95% interval" in " ".join(shown.stdout.split())
+    assert "".join(c for c in shown.stdout if c.isalpha() or c == "-").count(long[:20]) >= 1 and "…" not in shown.stdout

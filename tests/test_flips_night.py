@@ -46,7 +46,7 @@ def test_a_night_is_labelled_again_and_nothing_is_saved(tables: Tables, labelled
     assert stored == {name: sorted(map(str, tables.read_all(name).collect())) for name in stored}
     assert not list((labelled.var_dir / "flips").iterdir())
     out = io.StringIO()
-    Console(file=out, width=160).print(flips_table(found))
+    Console(file=out, width=160).print(flips_table(found, 0.95))
     assert "33.3%" in out.getvalue() and "5 requests" in out.getvalue()
     with FakeLlm(oracle) as fake:
         few = relabelled_flips(tables, at(labelled, fake.base_url), SECOND, 3, lambda text: None)

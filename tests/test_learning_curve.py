@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -67,6 +68,11 @@ def test_the_command_writes_rising_figures_and_a_plot(settings: Settings, tmp_pa
     first, last = (np.mean(result["points"][i]["micro_f1"]) for i in (0, -1))
     assert first < last > 0.9
     assert "<svg" in (tmp_path / "out" / "learning_curve.svg").read_text("utf-8")
+    odd = source.rename(tmp_path / "金标$1_{$b<&.jsonl")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Glyph")
+        learning_curve(odd, tmp_path / "odd", seeds=1, settings=plain)
+    assert "金标$1_{$b&lt;&amp;.jsonl" in (tmp_path / "odd" / "learning_curve.svg").read_text("utf-8")
     source.write_text(json.dumps(lines[0] | {"labels": []}) + "\n", "utf-8")
     with pytest.raises(InputError, match="holds no labels"):
         learning_curve(source, tmp_path / "out", seeds=2, settings=plain)

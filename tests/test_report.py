@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from jobs.report.stability import Stability, collect_stability
 from jobs.report.view import tag_rows, verdict
 from jobs.settings import PROJECT, Settings, load_settings
 from jobs.storage import Tables
+from jobs.taxonomies.store import Approval, add_version
 from jobs.taxonomy import load_taxonomy
 from tests.night_facts import DS, MISSED_TEXT, TAGS, TEST_TEXT, WRONG_QUOTE, Facts
 
@@ -112,6 +114,55 @@ def test_a_hostile_taxonomy_is_escaped(night: Night, confusion: Confusion) -> No
 
 
 @pytest.mark.spark
+def test_marks_of_direction_turn_nothing_but_their_own_text(night: Night, confusion: Confusion) -> None:
+    turned = "\u202eeman"
+    tags = tuple(replace(tag, name=turned) for tag in TAXONOMY.tags)
+    named = replace(TAXONOMY, name=turned, tags=tags)
+    page = render_page(night, confusion, Stability((), (), ()), named, load_settings())
+    # Isolated by <bdi>, by `.name` of the style sheet, or alone in its cell.
+    inside = re.findall(rf"<(bdi|td|span class=\"name\" title=\"[^\"]*\")>{turned}</", page)
+    assert page.count(turned) == len(inside) > len(tags)
+
+
+@pytest.mark.spark
+def test_what_cannot_be_measured_is_no_figure(night: Night, confusion: Confusion) -> None:
+    def score(labels: tuple[int, int, int]) -> dict[str, Any]:
+        tp, fp, fn = labels
+        return {"tp": tp, "fp": fp, "fn": fn, "support": tp + fn}
+
+    never, absent = TAGS[5], TAGS[6]
+    changed = {never: score((0, 0, 4)), absent: score((0, 3, 0))}
+    scores = tuple(
+        replace(s, **changed[s.tag_id], precision=0.0, recall=0.0) if s.tag_id in changed else s for s in night.scores
+    )
+    page = render_page(replace(night, scores=scores), confusion, Stability((), (), ()), TAXONOMY, load_settings())
+    row = _text(_row(page, never))
+    assert "测试金标上没有给过" in row and row.count("0.0% 0.0%") <= 1 and "测试金标里没有" not in row
+    row = _text(_row(page, absent))
+    assert "测试金标里没有" in row and "测试金标上没有给过" not in row
+
+
+@pytest.mark.spark
+def test_the_trend_shows_the_last_nights(night: Night, confusion: Confusion) -> None:
+    days = [date(2025, 11, 1) + timedelta(days=i) for i in range(400)]
+    trend = tuple(replace(night.trend[-1], ds=str(day)) for day in days)
+    page = render_page(replace(night, trend=trend), confusion, Stability((), (), ()), TAXONOMY, load_settings())
+    section = page.split("逐夜走势")[1].split("</section>")[0]
+    assert section.count('<circle class="dot-recall"') == 30
+    assert f"30 夜，{days[-30]} 至 {days[-1]}" in section and "竖线：95% 区间" in section
+
+
+@pytest.mark.spark
+def test_tables_and_plots_are_told_to_who_cannot_see_them(page: str) -> None:
+    assert "<th>" not in page and "<th class" not in page and '<th scope="col"' in page
+    assert page.count('class="en"') == page.count('class="en" lang="en"')
+    plots = re.findall(r'<svg class="plot"[^>]*>', page)
+    assert plots and all(re.search(r'role="img" aria-label="[^"]+"', plot) for plot in plots)
+    others = re.findall(r"<svg (?!class=.plot)[^>]*>", page)
+    assert others and all('aria-hidden="true"' in svg for svg in others)
+
+
+@pytest.mark.spark
 def test_numbers_on_the_page_are_those_of_the_tables(nights: tuple[Tables, Settings], page: str) -> None:
     tables, _ = nights
     scores = tables.read("scores", DS).where("labeller = 'cascade' and split = 'test'").collect()
@@ -162,6 +213,7 @@ def test_drift_is_measured_between_nights_and_shown(nights: tuple[Tables, Settin
     section = _text(page.split("Drift between nights")[1])
     assert f"PSI 结论 {TAXONOMY.tag(first.tag_id or '').name}" in section
     assert f"{first.psi:.3f} {first.low:.3f}–{first.high:.3f}" in section
+    assert f"与 {BEFORE} 一夜相比" in section
     assert collect_stability(tables, BEFORE, 0.95).trend == ()
 
 
@@ -185,7 +237,7 @@ def test_who_may_decide_and_why(page: str) -> None:
 def test_only_calibration_text_is_shown(nights: tuple[Tables, Settings], confusion: Confusion, page: str) -> None:
     assert TEST_TEXT not in page
     assert TEST_TEXT[:10] not in page
-    shown = set(re.findall(r"会话 (WX\d+)", page))
+    shown = set(re.findall(r"会话 <bdi>(WX\d+)", page))
     gold = {r["conversation_id"]: r["split"] for r in nights[0].read("gold", DS).collect()}
     assert shown
     assert {gold[conversation] for conversation in shown} == {"calibration"}
@@ -222,13 +274,13 @@ def _shown_per_tag(mistakes: tuple[Mistake, ...]) -> dict[tuple[str, bool], int]
 @pytest.mark.spark
 def test_a_night_without_llm_quarantine_and_history(nights: tuple[Tables, Settings], page: str) -> None:
     bare = build_report(*nights, BEFORE).read_text("utf-8")
-    assert "没有能在校准金标上比出高下的答案" in bare
-    assert "大模型没有可用的答案" in _row(bare, "growth")
+    assert "校准金标上没有大模型的可用答案（没有问它，或答案不能用）" in bare
+    assert "没有大模型的可用答案" in _row(bare, "growth")
     assert "本夜没有隔离任何记录" in bare
     assert "只有一夜的分数" in bare
     assert 'class="dot-recall"' not in bare
     # The second night has them all.
-    assert "没有能在校准金标上比出高下的答案" not in page
+    assert "校准金标上没有大模型的可用答案" not in page
     assert "本夜没有隔离任何记录" not in page
     assert page.count("<polyline") == 6
 
@@ -293,6 +345,9 @@ def test_the_notebook_runs(nights: tuple[Tables, Settings], monkeypatch: pytest.
     matplotlib.use("Agg")
     monkeypatch.setenv("DONGCHA_VAR", str(nights[1].var))
     monkeypatch.chdir(PROJECT / "notebooks")
+    renamed = tuple(replace(tag, name=f"{tag.name}2") for tag in TAXONOMY.tags)
+    version = replace(TAXONOMY, version=2, tags=renamed)
+    add_version(nights[1], version, Approval("reviewer", "2026-11-20T00:00:00+00:00", DS))
     notebook = json.loads((PROJECT / "notebooks" / "tag_quality.ipynb").read_text("utf-8"))
     names: dict[str, Any] = {}
     for cell in notebook["cells"]:
@@ -301,5 +356,7 @@ def test_the_notebook_runs(nights: tuple[Tables, Settings], monkeypatch: pytest.
             exec("".join(cell["source"]), names)
     assert names["DS"] == DS
     assert len(names["tags"]) == len(TAGS)
+    assert set(names["tags"]["name"]) == {tag.name for tag in renamed}
+    assert set(names["answers"]["tag_id"]) <= set(TAGS)
     assert len(names["micro"]) == 2
     assert 0 < names["answers"]["right"].mean() < 1

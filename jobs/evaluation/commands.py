@@ -12,6 +12,9 @@ from jobs.errors import InputError
 from jobs.opening import open_tables
 from jobs.settings import load_settings
 
+# Labels and names of files are anybody's: brackets in them are no markup.
+console = Console(markup=False)
+
 
 def evaluate(
     train_file: Annotated[Path, typer.Option("--train", help="Labelled conversations to learn from (JSON Lines).")],
@@ -27,11 +30,11 @@ def evaluate(
     from jobs.evaluation.table import costs_table, promises_table, scores_table
 
     result = run(train_file, test_file, taxonomy=taxonomy, labeller=labeller, out=out, settings=load_settings())
-    Console().print(scores_table(result))
+    console.print(scores_table(result))
     if "promises" in result:
-        Console().print(promises_table(result))
+        console.print(promises_table(result))
     if result.get("costs"):
-        Console().print(costs_table(result))
+        console.print(costs_table(result))
 
 
 def evaluate_induction(
@@ -47,7 +50,7 @@ def evaluate_induction(
 
     common: dict[str, Any] = {"use_llm": llm, "settings": load_settings(), "held_out": held_out}
     result = run(input_file, out, yardstick="kmeans" if baseline else None, **common)
-    Console().print(induction_table(result))
+    console.print(induction_table(result))
 
 
 def learning_curve(
@@ -59,7 +62,7 @@ def learning_curve(
     from jobs.evaluation.learning_curve import learning_curve as run
     from jobs.evaluation.table import curve_table
 
-    Console().print(curve_table(run(input_file, out, seeds=seeds, settings=load_settings())))
+    console.print(curve_table(run(input_file, out, seeds=seeds, settings=load_settings())))
 
 
 def flips(
@@ -75,14 +78,15 @@ def flips(
     from jobs.evaluation.relabel import relabelled_flips
     from jobs.evaluation.table import flips_table
 
+    confidence = load_settings().gate.confidence
     if ds is not None and before is None and after is None:
         with open_tables("flips", ds) as (tables, settings):
-            found = relabelled_flips(tables, settings, ds, limit, Console(stderr=True).print)
+            found = relabelled_flips(tables, settings, ds, limit, Console(stderr=True, markup=False).print)
     elif ds is None and before is not None and after is not None:
-        found = run(before, after, load_settings().gate.confidence)
+        found = run(before, after, confidence)
     else:
         raise InputError("flips: give either --before and --after, or --ds")
-    Console().print(flips_table(found))
+    console.print(flips_table(found, confidence))
 
 
 def compare(
@@ -95,7 +99,8 @@ def compare(
     from jobs.evaluation.compare import compare as run
     from jobs.evaluation.table import comparison_table
 
-    Console().print(comparison_table(run(test, before, after, load_settings().gate.confidence)))
+    confidence = load_settings().gate.confidence
+    console.print(comparison_table(run(test, before, after, confidence), confidence))
 
 
 def split(
@@ -117,7 +122,7 @@ def split(
     found = split_file(
         input_file, out, train=learn, test=hold, share=share, fold=fold, seed=seed, no_tag=nothing, limit=limit
     )
-    Console().print(f"{found.train} conversations to learn from, {found.test} to test on: {out}")
+    console.print(f"{found.train} conversations to learn from, {found.test} to test on: {out}")
 
 
 def recovery(
@@ -131,7 +136,7 @@ def recovery(
     from jobs.evaluation.recovery import recovery as run
 
     counts = run(input_file, induced, reference)["counts"]
-    Console().print(
+    console.print(
         f"found {counts['found']} of {counts['reference']} reference tags, {counts['partly']} partly, "
         f"missed {counts['missed']}; invented {counts['invented']} of {counts['induced']} induced tags: "
         f"{induced / PAGE}"
@@ -157,7 +162,7 @@ def learn_encoder(
         found = learn_encoder_from_files(
             inputs, out, settings=load_settings(), no_tag=nothing, steps=steps, progress=say
         )
-    Console().print(
+    console.print(
         f"learned from {found.turns} turns with {found.tags} tags of {found.files} files: {out}\n"
         f"induce with it: DONGCHA_EMBEDDINGS__INDUCTION_PROFILE={out.resolve()}",
         soft_wrap=True,

@@ -20,8 +20,9 @@ def scores_table(result: dict[str, Any]) -> Table:
         fate = "the student decided" if result["labeller"] == "cascade" else "without a tag"
         title += f"; no usable answer of the LLM about {silent}: {fate}"
     table = Table(title=title)
-    for name in ("", "precision", "recall", "F1", "support", "at least (P, R)"):
-        table.add_column(name, justify="left" if not name else "right")
+    table.add_column(overflow="fold")
+    for name in ("precision", "recall", "F1", "support", "at least (P, R)"):
+        table.add_column(name, justify="right")
     for name in ("micro", "macro"):
         if name in result:
             row = result[name]
@@ -40,8 +41,9 @@ def promises_table(result: dict[str, Any]) -> Table:
     """What the cascade promises about each tag, promised ones first, then those that lack the least gold."""
     made = sum(row["promised"] != "none" for row in result["promises"])
     table = Table(title=f"{made} of {len(result['promises'])} tags promised")
-    for name in ("tag", "promised", "present from", "absent to", "at least (P, R)", "more gold"):
-        table.add_column(name, justify="left" if name in ("tag", "promised") else "right")
+    table.add_column("tag", overflow="fold")
+    for name in ("promised", "present from", "absent to", "at least (P, R)", "more gold"):
+        table.add_column(name, justify="left" if name == "promised" else "right")
     far = 10**9
     rows = sorted(result["promises"], key=lambda row: far if row["more_gold"] is None else row["more_gold"])
     for row in rows[:_WORST]:
@@ -95,17 +97,17 @@ def curve_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def flips_table(result: dict[str, Any]) -> Table:
-    """Share of labels and conversations that changed, and the least stable tags."""
+def flips_table(result: dict[str, Any], confidence: float) -> Table:
+    """Share of labels and conversations that changed, and the least stable tags; intervals are of `confidence`."""
     interval = result["changed_interval"]
     title = (
         f"{result['flipped']} of {result['labels']} labels flipped ({result['share']:.1%}); "
         f"{result['changed']} of {result['conversations']} conversations changed "
-        f"({interval['low']:.1%} to {interval['high']:.1%})"
+        f"({confidence:.0%} interval {interval['low']:.1%} to {interval['high']:.1%})"
     )
     table = Table(title=title)
-    table.add_column("tag")
-    for name in ("flipped", "labels", "share", "interval"):
+    table.add_column("tag", overflow="fold")
+    for name in ("flipped", "labels", "share", f"{confidence:.0%} interval"):
         table.add_column(name, justify="right")
     for tag, (flipped, given) in list(result["tags"].items())[:_WORST]:
         bounds = result["tag_intervals"][tag]
@@ -119,8 +121,9 @@ def flips_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def comparison_table(result: dict[str, Any]) -> Table:
-    """Micro F1 of two labellings, their difference with its interval, and how many conversations each is better on."""
+def comparison_table(result: dict[str, Any], confidence: float) -> Table:
+    """Micro F1 of two labellings, their difference with its interval of `confidence`, and how many conversations each
+    is better on."""
     table = Table(title=f"{result['conversations']} conversations, the same for both")
     table.add_column("figure")
     table.add_column("value", justify="right")
@@ -133,9 +136,9 @@ def comparison_table(result: dict[str, Any]) -> Table:
     table.add_row("sign test over conversations, p", f"{p:.3f}" if p >= 0.001 else "under 0.001")
     differ = result["worse"] + result["better"]
     if low <= 0 <= high:
-        table.caption = "within chance: the interval holds 0"
+        table.caption = f"within chance: the interval holds 0 ({confidence:.0%})"
     elif differ < _FEWEST_DIFFERENT:
         table.caption = f"within chance: only {differ} of the conversations are better or worse"
     else:
-        table.caption = "beyond chance: the interval leaves 0 out"
+        table.caption = f"beyond chance: the interval leaves 0 out ({confidence:.0%})"
     return table

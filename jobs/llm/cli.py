@@ -14,7 +14,7 @@ _console = Console(stderr=True)
 
 
 def _say(text: str) -> None:
-    _console.print(text, highlight=False, soft_wrap=True)
+    _console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 Ds = Annotated[str | None, typer.Option("--ds", hidden=True)]

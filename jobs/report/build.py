@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jobs.drift import SHIFTED, STABLE
 from jobs.metrics import wilson
 from jobs.report import words
-from jobs.report.confusion import Bin, Confusion, collect_confusion
+from jobs.report.confusion import PER_TAG, Bin, Confusion, collect_confusion
 from jobs.report.data import collect_night
 from jobs.report.night import MACRO, MICRO, Night, Score
 from jobs.report.stability import NIGHTS, Stability, collect_stability
@@ -32,6 +32,8 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 # Fewer tags than this say nothing about calibration.
 LEAST_TAGS_FOR_RELIABILITY = 20
 DRIFT_SHOWN = 8
+# More nights than these run into one another on the plot.
+TREND_SHOWN = 30
 
 
 def build_report(tables: Tables, settings: Settings, ds: str) -> Path:
@@ -73,10 +75,12 @@ def render_page(
         verdict=standing,
         tag_counts=_tag_counts(standing),
         promised=sum(row.promise is not None and row.promise.promised != "none" for row in rows),
+        trend=night.trend[-TREND_SHOWN:],
         overall=_overall(night),
         llm_measured=any(trust.compared for trust in night.trust.values()),
         flow_steps=_flow_steps(night),
         confusion=confusion,
+        per_tag=PER_TAG,
         stability=stability,
         drift_top=max([SHIFTED * 1.2, *(max(found.high, found.chance) for _, found in stability.trend)]),
         drift_borders=(STABLE, SHIFTED),

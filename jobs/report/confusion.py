@@ -18,6 +18,8 @@ from jobs.storage import Tables
 
 CALIBRATION = "calibration"
 HELD_BACK = "test"
+PER_TAG = 2
+"""Examples of a tag's wrong, and of its missed ones."""
 _EDGES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -61,7 +63,7 @@ class Confusion:
     reliability: tuple[Bin, ...]
 
 
-def collect_confusion(tables: Tables, ds: str, *, per_tag: int = 2) -> Confusion:
+def collect_confusion(tables: Tables, ds: str, *, per_tag: int = PER_TAG) -> Confusion:
     """Mistakes of the cascade on the gold of night `ds`: at most `per_tag` wrong and `per_tag` missed ones a tag.
 
     Gold is people's work and therefore small enough to collect.

@@ -36,6 +36,11 @@ class Score:
     verdict: str | None
 
     @property
+    def given(self) -> int | None:
+        """How often the tag was given, rightly or not."""
+        return None if self.tp is None or self.fp is None else self.tp + self.fp
+
+    @property
     def errors(self) -> int | None:
         """Tags given and wrong plus tags missed."""
         return None if self.fp is None or self.fn is None else self.fp + self.fn

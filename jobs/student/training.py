@@ -153,7 +153,9 @@ def training_key(
 ) -> str:
     """SHA-256 over all that decides the model: data in order, tags, taxonomy, settings, code and embedding versions."""
     digest = hashlib.sha256()
-    head = [CODE_VERSION, embedding_model, list(tags), taxonomy.content_hash if taxonomy else None]
+    # A taxonomy's hash is of what an LLM is told; the student learns from the examples as well.
+    shown = [[tag.id, e.conversation_id, e.text] for tag in (taxonomy.tags if taxonomy else ()) for e in tag.examples]
+    head = [CODE_VERSION, embedding_model, list(tags), taxonomy.content_hash if taxonomy else None, shown]
     how = [settings.embeddings, settings.seed, *((settings.tune_epochs, settings.tune_folds) if settings.tune else ())]
     digest.update(json.dumps([*head, *how], ensure_ascii=False).encode())
     for part in (train, calibration):

@@ -170,9 +170,9 @@ def _tables(alignment: Alignment, approved: Taxonomy, plain: Callable[[str], str
     lines += _alike(alignment, approved, plain)
     if alignment.covered:
         lines += ["## Induced groups that approved tags cover already (not proposed)", ""]
-        lines += ["| group | conversations | approved tags |", "|---|---|---|"]
+        lines += ["| group | conversations | approved tags on half or more of those with a tag |", "|---|---|---|"]
         for group in alignment.covered:
-            covering = ", ".join(f"{plain(names.get(t, t))} {s:.0%}" for t, s in group.covered_by.items()) or "several"
+            covering = ", ".join(f"{plain(names.get(t, t))} {s:.0%}" for t, s in group.covered_by.items()) or "none"
             lines.append(f"| {plain(group.name)} | {group.conversations} | {covering} |")
         lines.append("")
     if alignment.unjudged:

@@ -123,7 +123,8 @@ def approve(
         return
     _say(f"version {version.taxonomy.version} holds from {version.from_ds} on: {version.path}")
     # A proposal may have been edited after its diff was read: say what was approved in the end.
-    _say(f"against version {before.version}: {in_ids(diff_taxonomies(before, version.taxonomy)) or 'no change'}")
+    changes = in_ids(diff_taxonomies(before, version.taxonomy)) or "no tag and no border changed"
+    _say(f"against version {before.version}: {changes}")
 
 
 @app.command()

@@ -151,11 +151,11 @@ def moves(
     `weights`: by id, how many conversations each stands for.
 
     Raises:
-        InputError: nothing but names differs; or the LLM is reached by files.
+        InputError: no tag differs by more than its name; or the LLM is reached by files.
         ServerError: the server is not up, or answered nothing usable.
     """
     if not changed_tags(old, new):
-        raise InputError("nothing but names differs: no conversation moves")
+        raise InputError("no tag is added, removed, redefined, split or merged: there are no moves to count")
     if settings.llm.mode != "server":
         raise InputError(f"moves are counted with a server: llm.mode is {settings.llm.mode}")
     status = server_status(settings)
