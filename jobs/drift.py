@@ -29,8 +29,8 @@ class Drift:
     """One comparison. `tag_id` is None for the whole distribution of tags.
 
     `before` and `now`: conversations with the tag, of `n_before` and `n_now`; for the whole distribution, tags given.
-    `low` and `high`: percentile interval of the bootstrap over conversations. `chance`: what the index stays under in
-    95 of 100 nights if nothing drifts.
+    `low` and `high`: interval of the bootstrap over conversations for the index of nights without end; it holds `psi`.
+    `chance`: what the index stays under in 95 of 100 nights if nothing drifts.
     """
 
     tag_id: str | None
@@ -94,11 +94,13 @@ def tag_drift(
                 cells = [np.stack([c[..., 0], n - c[..., 0]], axis=-1) for c, n in zip(cells, totals, strict=True)]
             return psi(cells[0], cells[1])
 
-        low, high = np.quantile(index(own), [tail, 1 - tail])
+        value, drawn = float(index(seen)), index(own)
+        # Chance adds to the index what it adds to its draws once more (Efron & Tibshirani 1993, chapter 10): off twice.
+        shifted = np.quantile(drawn, [tail, 1 - tail]) - 2 * (drawn.mean() - value)
+        low, high = np.maximum(shifted, 0.0)
         chance = float(np.quantile(index(same), CHANCE))
         given = seen[:, columns].sum(axis=1).astype(int)
         n = totals or (int(given[0]), int(given[1]))
-        value = float(index(seen))
         return Drift(tag_id, int(given[0]), n[0], int(given[1]), n[1], value, float(low), float(high), chance)
 
     whole = compare(None, slice(0, len(tags) + 1), None)
