@@ -78,7 +78,7 @@ def in_folder(settings: Settings, folder: Path) -> Settings:
             "source": settings.source.model_copy(update={"gold": str(folder / "gold.jsonl")}),
             "student": settings.student.model_copy(update={"embeddings": False}),
             "label": settings.label.model_copy(
-                update={"taxonomy": str(folder / "taxonomy.yaml"), "unsure_low": -1.0, "unsure_high": 2.0}
+                update={"taxonomy": str(folder / "taxonomy.yaml"), "unsure_low": 0.0, "unsure_high": 1.0}
             ),
         }
     )
