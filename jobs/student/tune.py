@@ -148,8 +148,7 @@ def tune(
                 if progress:
                     progress(sum(done.values()), sum(steps))
 
-        key = key_of(WORKER, asdict(job), said, wanted.tobytes())
-        net = _run(folder / key, said, wanted, job, report)
+        net = _run(folder / key_of(WORKER, asdict(job), said, wanted.tobytes()), said, wanted, job, report)
         report(steps[number], steps[number])
         return net
 
